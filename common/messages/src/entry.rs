@@ -1,0 +1,194 @@
+//! The table that a node holds: transports, tracks, subscriptions, and notes that control keeps there for its own restart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CallId, Codec, ExtensionMap, Kind, TrackId, TransportId};
+
+/// One row of the table.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Entry {
+    Transport(Transport),
+    Track(Track),
+    Subscription(Subscription),
+    Note(Note),
+}
+
+/// What names a row.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Key {
+    Transport(TransportId),
+    Track(TrackId),
+    Subscription { receiver: TransportId, track: TrackId },
+    Note(String),
+}
+
+/// One change. Removing a transport removes its tracks and subscriptions; removing a track removes its subscriptions.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Op {
+    /// Inserts the entry or replaces the one with the same key.
+    Put(Entry),
+    /// Removing what is not there is not an error.
+    Remove(Key),
+}
+
+impl Entry {
+    /// The name of this row.
+    pub fn key(&self) -> Key {
+        match self {
+            Entry::Transport(t) => Key::Transport(t.id),
+            Entry::Track(t) => Key::Track(t.id),
+            Entry::Subscription(s) => Key::Subscription { receiver: s.receiver, track: s.track },
+            Entry::Note(n) => Key::Note(n.key.clone()),
+        }
+    }
+}
+
+/// A peer connection. The node's side is ICE-lite (RFC 8445 section 2.5) and always the DTLS server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Transport {
+    pub id: TransportId,
+    pub call: CallId,
+    pub participant: Participant,
+    pub ice: Ice,
+    /// Certificate the client must show; absent until its description is known, and DTLS does not start before.
+    pub fingerprint: Option<Fingerprint>,
+    /// Header extension ids in what the *client* sends on this transport. What we send uses canonical ids.
+    pub receive_extensions: ExtensionMap,
+    /// Extensions we may put into what we send on this transport (canonical ids; only what the client negotiated).
+    pub send_extensions: ExtensionMap,
+    /// Data channels on this transport, if it has an application section.
+    pub data: Option<Data>,
+}
+
+/// Whose transport it is; data packets are stamped and routed by it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Participant {
+    /// `PA_…`
+    pub sid: String,
+    pub identity: String,
+}
+
+/// ICE credentials. After an ICE restart the previous local ones stay accepted until a check with the new ones passed, so
+/// that media goes on over the old pair meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ice {
+    pub local: IceCredentials,
+    pub remote: Option<IceCredentials>,
+    pub previous_local: Option<IceCredentials>,
+}
+
+/// RFC 8839 section 5.4: ufrag of 4..=256 and password of 22..=256 ice-chars.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct IceCredentials {
+    pub ufrag: String,
+    pub pwd: String,
+}
+
+/// SHA-256 of a certificate (RFC 8122).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub sha256: [u8; 32],
+}
+
+/// Data channels of a transport.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Data {
+    /// We open `_reliable`, `_lossy` and `_data_track` (subscriber transports); otherwise the client opens them.
+    pub opened_by_us: bool,
+    /// The participant may send data (permission `canPublishData`); what it sends otherwise is dropped and counted.
+    pub may_send: bool,
+    /// Data for the participant is delivered on this transport.
+    pub delivers: bool,
+}
+
+/// One published media section.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Track {
+    pub id: TrackId,
+    pub call: CallId,
+    pub publisher: TransportId,
+    pub kind: Kind,
+    /// Value of the MID header extension in the publisher's packets.
+    pub mid: String,
+    /// Payload types the publisher may send.
+    pub payloads: Vec<Payload>,
+    /// Simulcast layers from low to high; one for anything else. At most [`Track::MAX_ENCODINGS`].
+    pub encodings: Vec<Encoding>,
+    /// Muted by its owner or a moderator: nothing of it is forwarded.
+    pub muted: bool,
+}
+
+impl Track {
+    /// LiveKit clients send at most three (`q`, `h`, `f`).
+    pub const MAX_ENCODINGS: usize = 3;
+}
+
+/// A payload type in what a publisher sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Payload {
+    pub payload_type: u8,
+    pub codec: Codec,
+    /// Payload type of its RTX stream (RFC 4588), if negotiated.
+    pub rtx: Option<u8>,
+    /// Generic NACK was negotiated.
+    pub nack: bool,
+}
+
+/// One simulcast layer. SSRCs are filled where the description names them and learned from RID otherwise.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Encoding {
+    pub rid: Option<String>,
+    pub ssrc: Option<u32>,
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// One receiver's subscription to one track.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Subscription {
+    pub receiver: TransportId,
+    pub track: TrackId,
+    /// MID at the receiver.
+    pub mid: String,
+    /// SSRC of what we send; unique within the receiver's transport and never reused on it.
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
+    /// From the publisher's payload types to the receiver's. A packet whose type is not here is dropped, but RED whose Opus
+    /// is here is stripped to its primary block.
+    pub payloads: Vec<PayloadMap>,
+    pub wish: Wish,
+}
+
+/// How one payload type of the publisher appears at a receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PayloadMap {
+    pub from: u8,
+    pub to: u8,
+    /// RTX payload type at the receiver.
+    pub rtx: Option<u8>,
+}
+
+/// What the receiver asked for, reduced to what the forwarder needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wish {
+    /// False stops forwarding (tile not visible, subscription paused).
+    pub enabled: bool,
+    /// Highest encoding index wanted (0 is the lowest layer).
+    pub max_encoding: u8,
+    /// Highest frame rate wanted, where the codec has temporal layers; none: all.
+    pub max_fps: Option<u8>,
+    /// Larger is more important when a receiver's rate does not suffice for all.
+    pub priority: u32,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Wish { enabled: true, max_encoding: u8::MAX, max_fps: None, priority: 0 }
+    }
+}
+
+/// Bytes that control keeps with the media they describe, opaque to the node: a restarted control reads them back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Note {
+    pub key: String,
+    pub bytes: Vec<u8>,
+}

@@ -1,0 +1,18 @@
+//! Ids of things that both planes know. Control draws them at random (64 bits); zero is never drawn.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        pub struct $name(pub u64);
+    };
+}
+
+id!(/// One call (a room's life on a node). Everything of a call is handled by one worker of a node.
+    CallId);
+id!(/// One peer connection of one participant. A participant owns a list of them, each with its direction of use.
+    TransportId);
+id!(/// One published media section: what one m-line of a publisher carries, all its simulcast layers included.
+    TrackId);

@@ -1,0 +1,50 @@
+//! What an I/O backend and its user promise each other.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use crate::{FrameId, Pool};
+
+/// A 5-tuple as seen from here: one of the worker's sockets and the peer's address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Route {
+    /// Index of the socket in the order in which the backend was given them.
+    pub socket: u8,
+    /// IPv4-mapped addresses are given as IPv4.
+    pub peer: SocketAddr,
+}
+
+/// A received datagram. The receiver of this owns the frame and releases it.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    pub frame: FrameId,
+    pub from: Route,
+}
+
+/// What happened in one turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turn {
+    pub received: usize,
+    /// Datagrams larger than a frame or received while the pool was empty: dropped.
+    pub dropped: usize,
+    /// Sends that the kernel refused: lost like on any network.
+    pub send_errors: usize,
+    /// Somebody rang [the waker](Backend::turn).
+    pub woken: bool,
+}
+
+/// Lends transmit slots. A slot is at least [`crate::FRAME_BYTES`] long.
+pub trait Tx {
+    /// The next free slot; none while all are in flight (call [`Backend::turn`]). The same slot is lent again until it
+    /// is committed. Its contents are undefined: the caller writes all it commits.
+    fn slot(&mut self) -> Option<&mut [u8]>;
+
+    /// Sends the first `bytes` of the slot lent last. Order per route is kept. It leaves with the next turn at the latest.
+    fn commit(&mut self, bytes: usize, to: Route);
+}
+
+/// A way to the network: io_uring, recvmmsg/sendmmsg, or simulated.
+pub trait Backend: Tx {
+    /// Submits what was committed, waits at most `wait` for a datagram or the waker (not at all if something is already
+    /// there), and hands each received datagram over. Fails only where the worker cannot go on.
+    fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn>;
+}
