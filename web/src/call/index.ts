@@ -1,0 +1,2 @@
+export { Call } from './Call';
+export { connectCall } from './session';

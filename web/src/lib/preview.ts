@@ -1,0 +1,174 @@
+import { capturePossible, mediaProblem, type Device } from './mediaErrors';
+import type { Problem } from './problem';
+import { rememberDevice, rememberOff, rememberedDevice, rememberedOff } from './storage';
+
+export interface DeviceState {
+  status: 'off' | 'starting' | 'on' | 'failed';
+  track?: MediaStreamTrack;
+  problem?: Problem;
+}
+
+export interface PreviewState {
+  camera: DeviceState;
+  microphone: DeviceState;
+  devices: MediaDeviceInfo[];
+}
+
+export interface PreviewTracks {
+  camera: MediaStreamTrack | undefined;
+  microphone: MediaStreamTrack | undefined;
+}
+
+const kinds = { camera: 'videoinput', microphone: 'audioinput' } as const;
+
+/** The devices of the ready screen. The call takes over the running tracks, so nothing blinks. */
+export class Preview {
+  private state: PreviewState = {
+    camera: { status: 'off' },
+    microphone: { status: 'off' },
+    devices: [],
+  };
+  private readonly listeners = new Set<() => void>();
+  /** Answers of getUserMedia that arrive after a later request are thrown away. */
+  private readonly request = { camera: 0, microphone: 0 };
+
+  readonly snapshot = () => this.state;
+  readonly subscribe = (listener: () => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  };
+
+  async start(): Promise<void> {
+    navigator.mediaDevices?.addEventListener('devicechange', this.refreshDevices);
+    const wanted = (['camera', 'microphone'] as const).filter((d) => !rememberedOff(kinds[d]));
+    if (wanted.length === 2 && (await this.openBoth())) return;
+    // One device failing must not keep the other from working, so each is asked for alone.
+    for (const device of wanted) {
+      if (this.state[device].status !== 'on') await this.open(device);
+    }
+    await this.refreshDevices();
+  }
+
+  stop(): void {
+    navigator.mediaDevices?.removeEventListener('devicechange', this.refreshDevices);
+    this.close('camera');
+    this.close('microphone');
+  }
+
+  toggle(device: Device): void {
+    const off = this.state[device].status === 'on' || this.state[device].status === 'starting';
+    rememberOff(kinds[device], off);
+    if (off) this.close(device);
+    else void this.open(device);
+  }
+
+  choose(device: Device, id: string): void {
+    rememberDevice(kinds[device], id);
+    rememberOff(kinds[device], false);
+    void this.open(device);
+  }
+
+  async open(device: Device): Promise<void> {
+    this.close(device);
+    const impossible = capturePossible(isSecureContext, !!navigator.mediaDevices);
+    if (impossible) return this.set(device, { status: 'failed', problem: impossible });
+    const request = ++this.request[device];
+    this.set(device, { status: 'starting' });
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia(constraints([device]));
+      this.accept(device, request, stream);
+    } catch (error) {
+      if (request !== this.request[device]) return;
+      this.set(device, { status: 'failed', problem: mediaProblem(error, device) });
+    }
+    await this.refreshDevices();
+  }
+
+  /** Hands the running tracks to the call; this object no longer stops them. */
+  take(): PreviewTracks {
+    const tracks = {
+      camera: this.state.camera.track,
+      microphone: this.state.microphone.track,
+    };
+    this.state = { ...this.state, camera: { status: 'off' }, microphone: { status: 'off' } };
+    return tracks;
+  }
+
+  /** One question for both devices saves the person a second permission prompt. */
+  private async openBoth(): Promise<boolean> {
+    if (capturePossible(isSecureContext, !!navigator.mediaDevices)) return false;
+    const requests = { camera: ++this.request.camera, microphone: ++this.request.microphone };
+    this.set('camera', { status: 'starting' });
+    this.set('microphone', { status: 'starting' });
+    try {
+      const both = constraints(['camera', 'microphone']);
+      const stream = await navigator.mediaDevices.getUserMedia(both);
+      this.accept('camera', requests.camera, stream);
+      this.accept('microphone', requests.microphone, stream);
+      await this.refreshDevices();
+      return true;
+    } catch {
+      return requests.camera !== this.request.camera;
+    }
+  }
+
+  private accept(device: Device, request: number, stream: MediaStream): void {
+    const kind = device === 'camera' ? 'video' : 'audio';
+    const track = stream.getTracks().find((candidate) => candidate.kind === kind);
+    if (request !== this.request[device]) return track?.stop();
+    track?.addEventListener('ended', () => {
+      if (this.state[device].track !== track) return;
+      this.set(device, {
+        status: 'failed',
+        problem: mediaProblem(new DOMException('', 'NotFoundError'), device),
+      });
+    });
+    this.set(device, track ? { status: 'on', track } : { status: 'off' });
+  }
+
+  private close(device: Device): void {
+    this.request[device]++;
+    this.state[device].track?.stop();
+    this.set(device, { status: 'off' });
+  }
+
+  private readonly refreshDevices = async () => {
+    const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+    this.publish({ ...this.state, devices });
+  };
+
+  private set(device: Device, state: DeviceState): void {
+    this.publish({ ...this.state, [device]: state });
+  }
+
+  private publish(state: PreviewState): void {
+    this.state = state;
+    for (const listener of this.listeners) listener();
+  }
+}
+
+function constraints(devices: Device[]): MediaStreamConstraints {
+  const chosen = (device: Device) => {
+    const id = rememberedDevice(kinds[device]);
+    // A remembered device may be unplugged, so it is a wish and not a demand.
+    return id ? { deviceId: { ideal: id } } : {};
+  };
+  return {
+    ...(devices.includes('camera') && {
+      video: {
+        ...chosen('camera'),
+        width: { ideal: 1280 },
+        height: { ideal: 720 },
+        frameRate: { ideal: 30 },
+      },
+    }),
+    ...(devices.includes('microphone') && {
+      audio: {
+        ...chosen('microphone'),
+        echoCancellation: true,
+        noiseSuppression: true,
+        autoGainControl: true,
+      },
+    }),
+  };
+}
