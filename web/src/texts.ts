@@ -44,6 +44,8 @@ export const texts = {
     microphone: 'Microphone',
     speaker: 'Speaker',
     none: 'None found',
+    notAllowed: 'Not allowed yet',
+    systemDefault: 'System default',
     numbered: (kind: string, n: number) => `${kind} ${n}`,
     testSpeaker: 'Test speaker',
     followsSystem: 'Sound plays on the speaker chosen in your system settings.',
@@ -68,7 +70,7 @@ export const texts = {
     }),
     missing: (device: string) => ({
       title: `No ${device} found`,
-      help: `Connect a ${device} and press Try again.`,
+      help: `Connect your ${device}, then press Try again.`,
     }),
     busy: (device: string) => ({
       title: `Your ${device} is in use`,
@@ -89,6 +91,7 @@ export const texts = {
     retry: 'Try again',
     cameraWord: 'camera',
     microphoneWord: 'microphone',
+    bothWord: 'camera and microphone',
   },
 
   controls: {

@@ -15,7 +15,9 @@ export function ChatPanel({ chat, onClose }: { chat: Chat; onClose: () => void }
   const end = useRef<HTMLLIElement>(null);
 
   useEffect(() => field.current?.focus(), []);
-  useEffect(() => end.current?.scrollIntoView({ block: 'end' }), [messages.length]);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: 'end' });
+  }, [messages.length]);
 
   const send = async (event: FormEvent) => {
     event.preventDefault();

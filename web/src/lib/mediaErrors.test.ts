@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { capturePossible, mediaProblem, publishProblem, shareProblem } from './mediaErrors';
+import { capturePossible, mediaProblem, previewProblems, publishProblem, shareProblem } from './mediaErrors';
 
 const named = (name: string, message = '') => new DOMException(message, name);
 
@@ -28,6 +28,22 @@ describe('mediaProblem', () => {
       const { title, help } = mediaProblem(named(name), 'camera');
       expect(title + help).not.toContain('Error');
     }
+  });
+});
+
+describe('previewProblems', () => {
+  it('tells one cause once', () => {
+    const denied = named('NotAllowedError');
+    const [only, ...rest] = previewProblems(denied, named('NotAllowedError'));
+    expect(only?.[0].title).toContain('camera and microphone');
+    expect(only?.[1]).toEqual(['camera', 'microphone']);
+    expect(rest).toEqual([]);
+  });
+
+  it('keeps two causes apart and is silent without any', () => {
+    const two = previewProblems(named('NotAllowedError'), named('NotFoundError'));
+    expect(two.map(([, devices]) => devices)).toEqual([['camera'], ['microphone']]);
+    expect(previewProblems(undefined, undefined)).toEqual([]);
   });
 });
 

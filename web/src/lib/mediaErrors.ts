@@ -3,7 +3,8 @@ import type { Problem } from './problem';
 
 export type Device = 'camera' | 'microphone';
 
-const words: Record<Device, string> = {
+const words: Record<Device | 'both', string> = {
+  both: texts.media.bothWord,
   camera: texts.media.cameraWord,
   microphone: texts.media.microphoneWord,
 };
@@ -15,7 +16,7 @@ export function capturePossible(secure: boolean, hasApi: boolean): Problem | und
 }
 
 /** The names are those of getUserMedia in the Media Capture specification. */
-export function mediaProblem(error: unknown, device: Device): Problem {
+export function mediaProblem(error: unknown, device: Device | 'both'): Problem {
   const { name, message } = nameAndMessage(error);
   const word = words[device];
   switch (name) {
@@ -33,6 +34,22 @@ export function mediaProblem(error: unknown, device: Device): Problem {
     default:
       return texts.media.failed(word);
   }
+}
+
+/** What to say of the two devices of the ready screen: one cause is told once. */
+export function previewProblems(camera: unknown, microphone: unknown): [Problem, Device[]][] {
+  const both: Device[] = ['camera', 'microphone'];
+  if (camera !== undefined && microphone !== undefined) {
+    const a = mediaProblem(camera, 'both');
+    if (a.title === mediaProblem(microphone, 'both').title) return [[a, both]];
+  }
+  const failed: [unknown, Device][] = [
+    [camera, 'camera'],
+    [microphone, 'microphone'],
+  ];
+  return failed
+    .filter(([error]) => error !== undefined)
+    .map(([error, device]) => [mediaProblem(error, device), [device]]);
 }
 
 /** Turning a device on in a call fails either at the device, or later on the way to the server. */

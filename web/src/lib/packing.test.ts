@@ -4,12 +4,13 @@ import { packGrid, stripCapacity } from './packing';
 describe('packGrid', () => {
   it('uses the usual shapes on a wide stage', () => {
     const shape = (n: number) => {
-      const p = packGrid(n, 1440, 760, 8);
+      const p = packGrid(n, 1424, 812, 8);
       return `${p.columns}x${p.rows}`;
     };
     expect(shape(1)).toBe('1x1');
     expect(shape(2)).toBe('2x1');
     expect(shape(4)).toBe('2x2');
+    expect(shape(5)).toBe('3x2');
     expect(shape(6)).toBe('3x2');
     expect(shape(9)).toBe('3x3');
   });

@@ -8,9 +8,11 @@ export interface Packing {
 }
 
 const ASPECT = 16 / 9;
+/** On a wide stage people expect wide shapes, such as 3x2, and accept slightly smaller tiles for it. */
+const WIDE_PREFERENCE = 0.96;
 
 export function packGrid(count: number, width: number, height: number, gap: number): Packing {
-  const none = { columns: 1, rows: 1, tileWidth: 0, tileHeight: 0 };
+  const none = { columns: 1, rows: 0, tileWidth: 0, tileHeight: 0 };
   if (count <= 0 || width <= 0 || height <= 0) return none;
   let best: Packing = none;
   for (let columns = 1; columns <= count; columns++) {
@@ -18,7 +20,8 @@ export function packGrid(count: number, width: number, height: number, gap: numb
     const cellWidth = (width - gap * (columns - 1)) / columns;
     const cellHeight = (height - gap * (rows - 1)) / rows;
     const tileWidth = Math.floor(Math.min(cellWidth, cellHeight * ASPECT));
-    if (tileWidth > best.tileWidth) {
+    const enough = width > height ? best.tileWidth * WIDE_PREFERENCE : best.tileWidth;
+    if (tileWidth > enough && rows !== best.rows) {
       best = { columns, rows, tileWidth, tileHeight: Math.floor(tileWidth / ASPECT) };
     }
   }

@@ -1,11 +1,11 @@
-import { capturePossible, mediaProblem, type Device } from './mediaErrors';
-import type { Problem } from './problem';
+import { capturePossible, type Device } from './mediaErrors';
 import { rememberDevice, rememberOff, rememberedDevice, rememberedOff } from './storage';
 
 export interface DeviceState {
   status: 'off' | 'starting' | 'on' | 'failed';
   track?: MediaStreamTrack;
-  problem?: Problem;
+  /** What getUserMedia answered. */
+  error?: unknown;
 }
 
 export interface PreviewState {
@@ -39,7 +39,8 @@ export class Preview {
   };
 
   async start(): Promise<void> {
-    navigator.mediaDevices?.addEventListener('devicechange', this.refreshDevices);
+    if (!canCapture()) return;
+    navigator.mediaDevices.addEventListener('devicechange', this.refreshDevices);
     const wanted = (['camera', 'microphone'] as const).filter((d) => !rememberedOff(kinds[d]));
     if (wanted.length === 2 && (await this.openBoth())) return;
     // One device failing must not keep the other from working, so each is asked for alone.
@@ -70,8 +71,7 @@ export class Preview {
 
   async open(device: Device): Promise<void> {
     this.close(device);
-    const impossible = capturePossible(isSecureContext, !!navigator.mediaDevices);
-    if (impossible) return this.set(device, { status: 'failed', problem: impossible });
+    if (!canCapture()) return;
     const request = ++this.request[device];
     this.set(device, { status: 'starting' });
     try {
@@ -79,7 +79,7 @@ export class Preview {
       this.accept(device, request, stream);
     } catch (error) {
       if (request !== this.request[device]) return;
-      this.set(device, { status: 'failed', problem: mediaProblem(error, device) });
+      this.set(device, { status: 'failed', error });
     }
     await this.refreshDevices();
   }
@@ -96,7 +96,6 @@ export class Preview {
 
   /** One question for both devices saves the person a second permission prompt. */
   private async openBoth(): Promise<boolean> {
-    if (capturePossible(isSecureContext, !!navigator.mediaDevices)) return false;
     const requests = { camera: ++this.request.camera, microphone: ++this.request.microphone };
     this.set('camera', { status: 'starting' });
     this.set('microphone', { status: 'starting' });
@@ -118,10 +117,7 @@ export class Preview {
     if (request !== this.request[device]) return track?.stop();
     track?.addEventListener('ended', () => {
       if (this.state[device].track !== track) return;
-      this.set(device, {
-        status: 'failed',
-        problem: mediaProblem(new DOMException('', 'NotFoundError'), device),
-      });
+      this.set(device, { status: 'failed', error: new DOMException('', 'NotFoundError') });
     });
     this.set(device, track ? { status: 'on', track } : { status: 'off' });
   }
@@ -146,6 +142,9 @@ export class Preview {
     for (const listener of this.listeners) listener();
   }
 }
+
+/** Whether this page may ask for devices at all; capturePossible says why not. */
+export const canCapture = () => !capturePossible(isSecureContext, !!navigator.mediaDevices);
 
 function constraints(devices: Device[]): MediaStreamConstraints {
   const chosen = (device: Device) => {

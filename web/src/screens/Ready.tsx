@@ -1,4 +1,5 @@
 import { useEffect, useId, useState, useSyncExternalStore, type FormEvent } from 'react';
+import { capturePossible, previewProblems } from '../lib/mediaErrors';
 import { Preview } from '../lib/preview';
 import type { Problem } from '../lib/problem';
 import { rememberName, rememberedName } from '../lib/storage';
@@ -40,9 +41,8 @@ export function Ready({ room, givenName, hasToken, joining, problem, onJoin }: P
     onJoin(name.trim(), preview);
   };
 
-  const mediaProblems = [media.camera.problem, media.microphone.problem].filter(
-    (item, i, all): item is Problem => !!item && all.indexOf(item) === i,
-  );
+  const impossible = capturePossible(isSecureContext, !!navigator.mediaDevices);
+  const failures = previewProblems(media.camera.error, media.microphone.error);
 
   return (
     <main className="page ready">
@@ -68,21 +68,17 @@ export function Ready({ room, givenName, hasToken, joining, problem, onJoin }: P
             </div>
           )}
           <ReadyDevices preview={preview} media={media} />
-          {mediaProblems.map((item) => (
-            <ProblemNote key={item.title} problem={item}>
+          {impossible && <ProblemNote problem={impossible} />}
+          {failures.map(([failure, devices]) => (
+            <ProblemNote key={failure.title} problem={failure}>
               <p>{texts.ready.withoutDevices}</p>
-              {item !== texts.media.insecure && (
-                <button
-                  type="button"
-                  className="button"
-                  onClick={() => {
-                    if (media.camera.problem === item) void preview.open('camera');
-                    if (media.microphone.problem === item) void preview.open('microphone');
-                  }}
-                >
-                  {texts.media.retry}
-                </button>
-              )}
+              <button
+                type="button"
+                className="button compact"
+                onClick={() => devices.forEach((device) => void preview.open(device))}
+              >
+                {texts.media.retry}
+              </button>
             </ProblemNote>
           ))}
           {nameMissing && !name.trim() && (

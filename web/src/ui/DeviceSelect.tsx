@@ -1,6 +1,12 @@
 import { useId } from 'react';
 import { texts } from '../texts';
 
+function emptyText(kind: MediaDeviceKind, devices: readonly MediaDeviceInfo[]): string {
+  if (kind === 'audiooutput') return texts.devices.systemDefault;
+  const exists = devices.some((device) => device.kind === kind);
+  return exists ? texts.devices.notAllowed : texts.devices.none;
+}
+
 interface Props {
   label: string;
   kind: MediaDeviceKind;
@@ -23,7 +29,7 @@ export function DeviceSelect({ label, kind, devices, value, onChoose }: Props) {
         value={known ? value : (options[0]?.deviceId ?? '')}
         onChange={(event) => onChoose(event.target.value)}
       >
-        {options.length === 0 && <option value="">{texts.devices.none}</option>}
+        {options.length === 0 && <option value="">{emptyText(kind, devices)}</option>}
         {options.map((device, i) => (
           <option key={device.deviceId} value={device.deviceId}>
             {device.label || texts.devices.numbered(label, i + 1)}
