@@ -24,9 +24,14 @@ pub struct Datagram {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Turn {
     pub received: usize,
-    /// Datagrams larger than a frame or received while the pool was empty: dropped.
+    /// Datagrams longer than [`crate::DATAGRAM_BYTES`]: dropped.
     pub dropped: usize,
-    /// Sends that the kernel refused: lost like on any network.
+    /// Receives that found no free frame. Datagrams wait in the kernel's socket buffer, which drops what does not fit; the
+    /// turn does not return early for them, as only the caller can free frames.
+    pub starved: usize,
+    /// Datagrams that were sent.
+    pub sent: usize,
+    /// Sends that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
     pub send_errors: usize,
     /// Somebody rang [the waker](Backend::turn).
     pub woken: bool,
@@ -47,4 +52,8 @@ pub trait Backend: Tx {
     /// Submits what was committed, waits at most `wait` for a datagram or the waker (not at all if something is already
     /// there), and hands each received datagram over. Fails only where the worker cannot go on.
     fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn>;
+
+    /// Stops receiving and gives the frames it holds for receiving back to the pool. What was committed since the last turn
+    /// is not sent. Dropping a backend without this is sound, but its frames stay lent.
+    fn close(&mut self, _pool: &mut Pool) {}
 }
