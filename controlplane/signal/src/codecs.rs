@@ -1,0 +1,1 @@
+//! Formats and header extensions that are negotiated.
