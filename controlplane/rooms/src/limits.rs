@@ -1,0 +1,91 @@
+//! Bounds and times.
+
+use std::time::Duration;
+
+/// What an operator can set. Times are compared with [`crate::Now::monotonic`].
+#[derive(Clone, Debug)]
+pub struct RoomsConfig {
+    /// Told to clients in `server_info`; must not be empty or they refuse the server.
+    pub server_version: String,
+    /// Told to clients in `server_info`.
+    pub region: String,
+    /// Told to clients in `server_info`: this control instance.
+    pub node_id: String,
+    /// A room that nobody joined is closed after this time, unless `CreateRoom` says otherwise.
+    pub empty_timeout: Duration,
+    /// A room that everybody left is closed after this time, unless `CreateRoom` says otherwise.
+    pub departure_timeout: Duration,
+    /// Joining creates rooms. Otherwise only `CreateRoom` does.
+    pub auto_create: bool,
+    /// Participants in a room whose own limit is unset; at most [`PARTICIPANTS_MAX`].
+    pub max_participants: u32,
+    /// How often clients are told to ping.
+    pub ping_interval: Duration,
+    /// A socket that is silent for this long is closed.
+    pub ping_timeout: Duration,
+    /// A participant without a peer connection after this time is removed.
+    pub connect_timeout: Duration,
+    /// A participant without a socket is kept for this long.
+    pub resume_window: Duration,
+    /// A fresh token is sent this often.
+    pub token_refresh: Duration,
+}
+
+impl Default for RoomsConfig {
+    fn default() -> RoomsConfig {
+        RoomsConfig {
+            server_version: env!("CARGO_PKG_VERSION").to_string(),
+            region: String::new(),
+            node_id: "sluice".to_string(),
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            auto_create: true,
+            max_participants: 0,
+            ping_interval: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(60),
+            resume_window: Duration::from_secs(30),
+            token_refresh: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Rooms of one control. Raising it costs memory and the length of `ListRooms`, lowering it refuses calls earlier.
+pub const ROOMS_MAX: usize = 20_000;
+/// Participants of one room. Each costs every other one an entry of `other_participants` and of updates.
+pub const PARTICIPANTS_MAX: usize = 3_000;
+/// Published tracks of one participant, announced ones included. Each can cost every other one a media section.
+pub const TRACKS_MAX: usize = 32;
+/// Bytes of a participant's or room's metadata: LiveKit's default limit, repeated in every update.
+pub const METADATA_BYTES_MAX: usize = 64_000;
+/// Bytes of all attribute names and values of a participant together.
+pub const ATTRIBUTES_BYTES_MAX: usize = 64_000;
+/// Bytes of a participant's name.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Bytes of an identity.
+pub const IDENTITY_BYTES_MAX: usize = 256;
+/// Bytes of a room's name.
+pub const ROOM_BYTES_MAX: usize = 256;
+/// Bytes of a track's name.
+pub const TRACK_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a client's id for a track; browsers use UUIDs.
+pub const CID_BYTES_MAX: usize = 256;
+/// Layers and codecs listed for a track.
+pub const LAYERS_MAX: usize = 8;
+/// Track sids that one request may name. Lower than what a client in a full room sends at once would break it.
+pub const SIDS_MAX: usize = 8_192;
+/// Entries of a participant's own subscription permission.
+pub const TRACK_PERMISSIONS_MAX: usize = PARTICIPANTS_MAX;
+/// Bytes of a data packet sent through the API.
+pub const DATA_BYTES_MAX: usize = 64_000;
+/// Nonces of API data packets that are remembered per room to drop repeats.
+pub const NONCES_MAX: usize = 256;
+/// Wishes for tracks that are not there (now), per participant: kept so that they hold when a track comes back.
+pub const WISHES_MAX: usize = 4_096;
+/// Bytes of one `update`; LiveKit splits at the same size because some clients' sockets do not take larger messages.
+pub const UPDATE_BYTES_MAX: usize = 128 << 10;
+/// Nodes that may be known.
+pub const NODES_MAX: usize = 1_024;
+/// Media sections of a subscriber connection that may be live: what browsers were seen to take. More subscriptions than
+/// this wait until others end.
+pub const SUBSCRIPTIONS_MAX: usize = 500;
