@@ -1,0 +1,1 @@
+//! What fuzz targets and tests call: every parser over arbitrary bytes.
