@@ -1,0 +1,130 @@
+//! Every bound of the forwarder, and what raising or lowering it costs.
+
+use std::time::Duration;
+
+use sluice_frames::FRAME_BYTES;
+
+/// Sizes of a forwarder. All tables are made at start; nothing grows past these numbers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Peer connections. Raising it costs about 5 KiB each; a transport beyond it is refused and reported `Failed(Full)`.
+    pub peers_max: usize,
+    /// Published media sections. Raising it costs about 12 KiB each; a track beyond it is refused and counted.
+    pub tracks_max: usize,
+    /// Subscriptions. 100 people who all know each other's camera and microphone are 19,800. Raising it costs about
+    /// 600 bytes each, and up to 8 KiB more while one is forwarding (see `histories_max`).
+    pub subscriptions_max: usize,
+    /// Subscriptions that are forwarding video and can answer NACKs at once. Raising it costs 16 KiB each; beyond it media
+    /// still flows but is not retransmitted.
+    pub histories_max: usize,
+    /// Packets waiting for one receiver, separately for audio, retransmissions and video. Raising it rides out longer
+    /// stalls of the transmit side at the price of delay, lowering it drops sooner. Rounded up to a power of two.
+    pub egress_queue_max: usize,
+    /// Video packets kept per layer for retransmission. Raising it answers NACKs over longer round trips and holds more
+    /// frames. Rounded up to a power of two, at most [`VIDEO_RECORDS`].
+    pub history_video_packets: usize,
+    /// The same for audio, at most [`AUDIO_RECORDS`].
+    pub history_audio_packets: usize,
+    /// Age at which a kept packet goes, whatever the counts say.
+    pub history: Duration,
+    /// How long video may wait so that packets for one receiver leave together. Zero flushes at each poll.
+    pub hold: Duration,
+    /// Wall clock at `Micros(0)` as a 32.32 NTP timestamp (RFC 3550 section 4).
+    pub ntp_offset: u64,
+    /// Events waiting for the caller. Beyond it they are dropped and counted; states are sent again on their next change.
+    pub events_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            peers_max: 1024,
+            tracks_max: 2048,
+            subscriptions_max: 32_768,
+            histories_max: 4096,
+            egress_queue_max: 512,
+            history_video_packets: 512,
+            history_audio_packets: 64,
+            history: Duration::from_secs(1),
+            hold: Duration::ZERO,
+            ntp_offset: 0,
+            events_max: 4096,
+        }
+    }
+}
+
+impl Config {
+    /// Frames that `layers` live layers of video and `voices` live voices hold at most in their histories.
+    pub fn frames_wanted(&self, layers: usize, voices: usize) -> usize {
+        layers * self.history_video_packets + voices * self.history_audio_packets
+    }
+}
+
+/// What a peer keeps on the heap besides its queues: cipher state and the arrival times for transport-wide feedback.
+const PEER_HEAP_BYTES: usize = 8 << 10;
+
+/// Outgoing packets of one video subscription that can be named by a NACK: a power of two. Raising it lets older packets
+/// be asked for; 512 are about one second of 5 Mbit/s.
+pub const VIDEO_RECORDS: usize = 512;
+
+/// The same for audio: 64 are 1.28 s of 20 ms packets.
+pub const AUDIO_RECORDS: usize = 64;
+
+/// Tracks of one publisher transport. A participant has camera, microphone, screen and its audio; more is generosity.
+pub const TRACKS_PER_PEER_MAX: usize = 64;
+
+/// Bytes of a MID or RID. RFC 8285's one-byte form carries at most 16.
+pub const LABEL_BYTES_MAX: usize = 16;
+
+/// Bytes of header extensions copied from an incoming packet to what is sent. The longest in use is a dependency
+/// descriptor with its template structure, which stays under 200 bytes.
+pub const PASSTHROUGH_BYTES_MAX: usize = 256;
+
+/// Bytes kept free at the end of a received frame for the translated header extensions.
+pub const FRAME_TAIL_BYTES: usize = PASSTHROUGH_BYTES_MAX;
+
+/// Longest datagram that is taken in: the rest of the frame carries the translated extensions.
+pub const DATAGRAM_BYTES_MAX: usize = FRAME_BYTES - FRAME_TAIL_BYTES;
+
+/// Payload types a track may have. More in an entry are ignored.
+pub const PAYLOADS_MAX: usize = 16;
+
+/// A layer without packets for this long is not there. Lower falls back faster but takes a camera at 1 fps for gone.
+pub const LAYER_SILENCE: Duration = Duration::from_millis(1000);
+
+/// One request for a key frame per layer in this time. Lower recovers faster and lets receivers make a publisher send key
+/// frames more often than it can afford.
+pub const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Requests in a row for a layer nobody answers with a key frame; then only a new wish or request starts over.
+pub const KEYFRAME_TRIES_MAX: u32 = 40;
+
+/// Period of transport-wide feedback (transport-cc). Lower lets publishers react faster and costs packets.
+pub const TWCC_PERIOD: Duration = Duration::from_millis(50);
+
+/// Period of sender and receiver reports.
+pub const REPORT_PERIOD: Duration = Duration::from_millis(1000);
+
+/// First reports of a new stream come this early, so that lip sync starts early.
+pub const REPORT_FIRST: Duration = Duration::from_millis(100);
+
+/// Period of speaker detection; an event is sent only when something changed.
+pub const SPEAKERS_PERIOD: Duration = Duration::from_millis(300);
+
+/// Packets that one NACK storm may cost: retransmissions to one receiver per [`RESEND_PERIOD`].
+pub const RESENDS_MAX: u32 = 200;
+
+/// Window of [`RESENDS_MAX`].
+pub const RESEND_PERIOD: Duration = Duration::from_millis(100);
+
+/// Calls with participants on one forwarder are at most its peers; speakers reported per call.
+pub const SPEAKERS_MAX: usize = 8;
+
+/// Longest compound of RTCP that is sent: below any path MTU in use.
+pub const RTCP_BYTES_MAX: usize = 1100;
+
+const _: () = {
+    assert!(VIDEO_RECORDS.is_power_of_two() && AUDIO_RECORDS.is_power_of_two());
+    assert!(FRAME_TAIL_BYTES < FRAME_BYTES / 2);
+    assert!(LABEL_BYTES_MAX <= 16);
+};
