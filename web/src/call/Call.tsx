@@ -1,10 +1,12 @@
 import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
+import { RoomEvent } from 'livekit-client';
 import '../styles/call.css';
 import '../styles/tile.css';
 import '../styles/panel.css';
 import { texts } from '../texts';
 import { Bar } from './Bar';
 import { ChatPanel } from './ChatPanel';
+import { useRoomEvents } from './hooks';
 import { NoticeLine } from './NoticeLine';
 import { PeoplePanel } from './PeoplePanel';
 import type { CallSession } from './session';
@@ -14,10 +16,13 @@ import { StageView } from './StageView';
 import { useShortcuts } from './useShortcuts';
 import { useStage } from './useStage';
 
+const connectionEvents = [RoomEvent.ConnectionStateChanged] as const;
+
 export type Panel = 'chat' | 'people' | 'settings';
 
 export function Call({ session }: { session: CallSession }) {
   const { room, media, chat } = session;
+  useRoomEvents(room, connectionEvents);
   const stage = useStage(room);
   const mediaState = useSyncExternalStore(media.subscribe, media.snapshot);
   const [panel, setPanel] = useState<Panel>();
@@ -54,7 +59,12 @@ export function Call({ session }: { session: CallSession }) {
   });
 
   return (
-    <div className="call" data-view={stage.view} data-panel={panel ?? 'none'}>
+    <div
+      className="call"
+      data-view={stage.view}
+      data-panel={panel ?? 'none'}
+      data-connection={room.state}
+    >
       <h1 className="visually-hidden">{session.roomName}</h1>
       <main className="call-main">
         <StageView session={session} stage={stage} statistics={statistics} />

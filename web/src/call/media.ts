@@ -21,7 +21,8 @@ export interface MediaState {
 }
 
 const shareOptions: ScreenShareCaptureOptions = {
-  audio: true,
+  // What a screen plays is music and speech of others already: filters made for a room would spoil it.
+  audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
   contentHint: 'detail',
   selfBrowserSurface: 'exclude',
   surfaceSwitching: 'include',

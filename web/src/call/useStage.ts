@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'react';
-import { ConnectionState, Track, type Participant, type Room } from 'livekit-client';
+import { ConnectionState, Track, type Participant, type RemoteParticipant, type Room } from 'livekit-client';
 import {
   GRID_PAGE_SIZE,
   clampPage,
@@ -57,15 +57,20 @@ export function useStage(room: Room): Stage {
   const [pinned, setPinned] = useState<string>();
   const [stripSize, setStripSize] = useState(4);
 
-  const remote = room.remoteParticipants;
+  // A full reconnect empties the room for a moment; those who were here keep their places meanwhile.
+  const kept = useRef<ReadonlyMap<string, RemoteParticipant>>(new Map());
+  const live = room.state === ConnectionState.Connected || room.remoteParticipants.size > 0;
+  const remote = live ? room.remoteParticipants : kept.current;
+  useEffect(() => {
+    if (live) kept.current = new Map(room.remoteParticipants);
+  });
+
   const shares = [...remote.values()]
     .filter((participant) => participant.isScreenShareEnabled)
     .map(screenOf);
   const [view, setView] = useView(shares.length);
 
-  // While a reconnect empties the room for a moment, the order is kept for those who come back.
-  const settled = room.state === ConnectionState.Connected;
-  const known = settled ? updateOrder(order, [...remote.keys()]) : order;
+  const known = updateOrder(order, [...remote.keys()]);
   const pageSize = view === 'grid' ? GRID_PAGE_SIZE : stripSize;
   const sorted = promoteSpeaker(known, {
     pageSize,
