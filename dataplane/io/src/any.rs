@@ -1,0 +1,104 @@
+//! The backend a worker was started with, picked once.
+
+use std::{fmt, io, net::UdpSocket, time::Duration};
+
+use sluice_frames::{Backend, Datagram, Pool, Route, Turn, Tx};
+
+use crate::{Mmsg, Uring, Waker};
+
+/// The backends that reach a real network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackendKind {
+    Uring,
+    Mmsg,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            BackendKind::Uring => "uring",
+            BackendKind::Mmsg => "mmsg",
+        })
+    }
+}
+
+/// What a backend sets aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Frames lent to the kernel for receiving (io_uring only), a power of two up to 32,768; they come out of the pool.
+    /// More ride out longer turns before datagrams queue in the socket buffer; each costs a frame. 1,024 hold 3 ms of
+    /// 300,000 packets/s.
+    pub receive_frames: usize,
+    /// Datagrams committed per turn at most, up to 8,192. More make larger batches; each costs a frame of memory, and
+    /// all of them are sent before the next receive.
+    pub transmit_slots: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { receive_frames: 1024, transmit_slots: 256 }
+    }
+}
+
+/// One of the backends, dispatched by `match`.
+pub enum AnyBackend {
+    Uring(Uring),
+    Mmsg(Mmsg),
+}
+
+impl AnyBackend {
+    /// Takes the worker's sockets; their order gives [`Route::socket`]. May be called on another thread than the worker's.
+    pub fn new(kind: BackendKind, sockets: Vec<UdpSocket>, config: &Config) -> io::Result<AnyBackend> {
+        Ok(match kind {
+            BackendKind::Uring => AnyBackend::Uring(Uring::new(sockets, config)?),
+            BackendKind::Mmsg => AnyBackend::Mmsg(Mmsg::new(sockets, config)?),
+        })
+    }
+
+    pub fn kind(&self) -> BackendKind {
+        match self {
+            AnyBackend::Uring(_) => BackendKind::Uring,
+            AnyBackend::Mmsg(_) => BackendKind::Mmsg,
+        }
+    }
+
+    /// A handle with which any thread ends this backend's wait.
+    pub fn waker(&self) -> Waker {
+        match self {
+            AnyBackend::Uring(uring) => uring.waker(),
+            AnyBackend::Mmsg(mmsg) => mmsg.waker(),
+        }
+    }
+}
+
+impl Tx for AnyBackend {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        match self {
+            AnyBackend::Uring(uring) => uring.slot(),
+            AnyBackend::Mmsg(mmsg) => mmsg.slot(),
+        }
+    }
+
+    fn commit(&mut self, bytes: usize, to: Route) {
+        match self {
+            AnyBackend::Uring(uring) => uring.commit(bytes, to),
+            AnyBackend::Mmsg(mmsg) => mmsg.commit(bytes, to),
+        }
+    }
+}
+
+impl Backend for AnyBackend {
+    fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn> {
+        match self {
+            AnyBackend::Uring(uring) => uring.turn(pool, wait, sink),
+            AnyBackend::Mmsg(mmsg) => mmsg.turn(pool, wait, sink),
+        }
+    }
+
+    fn close(&mut self, pool: &mut Pool) {
+        match self {
+            AnyBackend::Uring(uring) => uring.close(pool),
+            AnyBackend::Mmsg(mmsg) => mmsg.close(pool),
+        }
+    }
+}
