@@ -35,8 +35,8 @@ describe('requestToken', () => {
     expect((await requestToken('r', 'n', 'i')).url).toBe('wss://meet.example:8443');
   });
 
-  it('asks for a link with a token when the server is not in development mode', async () => {
-    answer(404, {});
+  it.each([404, 405])('asks for a link with a token when the answer is %i', async (status) => {
+    answer(status, {});
     expect((await problemOf(requestToken('r', 'n', 'i'))).title).toContain('development mode');
   });
 

@@ -6,7 +6,7 @@ export interface Admission {
   url: string;
 }
 
-/** Asks a server in development mode for a token. Other servers answer 404. */
+/** Asks a server in development mode for a token. Others do not have the address, or not for POST. */
 export async function requestToken(
   room: string,
   name: string,
@@ -23,7 +23,7 @@ export async function requestToken(
     throw new ProblemError(texts.problems.unreachable);
   }
   const body = readObject(await response.json().catch(() => undefined));
-  if (response.status === 404) throw new ProblemError(texts.problems.notDevelopment);
+  if (response.status === 404 || response.status === 405) throw new ProblemError(texts.problems.notDevelopment);
   if (!response.ok) {
     const base =
       response.status >= 500 ? texts.problems.serverFault : texts.problems.tokenRefusedHere;

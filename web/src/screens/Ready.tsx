@@ -86,7 +86,7 @@ export function Ready({ room, givenName, hasToken, joining, problem, onJoin }: P
               {texts.start.nameMissing}
             </p>
           )}
-          {problem && <ProblemNote problem={problem} />}
+          {problem && <ProblemNote problem={problem} reveal />}
           <button type="submit" className="button primary wide" disabled={joining}>
             {joining ? texts.ready.joining : texts.ready.join}
           </button>
