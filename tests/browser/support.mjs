@@ -1,0 +1,250 @@
+// Starts what the tests drive: the real server binary and real Chromium with fake devices.
+
+import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createInterface } from 'node:readline';
+
+import { chromium } from 'playwright-core';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+export const binary = process.env.SLUICE ?? join(root, 'target/debug/sluice');
+export const artefacts = join(root, 'artefacts');
+mkdirSync(artefacts, { recursive: true });
+
+/** How long anything may take before a test is red. Generous: machines that run tests are small and shared. */
+export const PATIENCE_MS = 45_000;
+
+export const chromiumArguments = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--disable-background-timer-throttling',
+  '--disable-renderer-backgrounding',
+  '--disable-backgrounding-occluded-windows',
+  '--use-fake-device-for-media-stream',
+  '--use-fake-ui-for-media-stream',
+  '--auto-select-desktop-capture-source=Entire screen',
+  '--autoplay-policy=no-user-gesture-required',
+  // Candidates are host names of mDNS otherwise, which nobody answers for on test machines.
+  '--disable-features=WebRtcHideLocalIpsWithMdns',
+];
+
+const freeTcp = () =>
+  new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+
+const freeUdp = () =>
+  new Promise((resolve, reject) => {
+    const socket = createSocket('udp4').once('error', reject);
+    socket.bind(0, '127.0.0.1', () => {
+      const { port } = socket.address();
+      socket.close(() => resolve(port));
+    });
+  });
+
+/** A process that is killed with the test, and whose output is shown when the test fails. */
+export class Process {
+  constructor(command, args, { env = {}, name = args[0] } = {}) {
+    this.output = [];
+    this.child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.waiting = [];
+    const line = (text) => {
+      this.output.push(`${name}: ${text}`);
+      this.waiting = this.waiting.filter(({ pattern, resolve }) => !pattern.test(text) || resolve(text));
+    };
+    createInterface({ input: this.child.stdout }).on('line', line);
+    createInterface({ input: this.child.stderr }).on('line', line);
+    this.exited = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve({ code, signal })));
+  }
+
+  /** Waits for a line of output. */
+  line(pattern, ms = PATIENCE_MS) {
+    const seen = this.output.find((text) => pattern.test(text));
+    if (seen) return Promise.resolve(seen);
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`no line ${pattern} in:\n${this.output.join('\n')}`)), ms);
+      const settle = (text) => (clearTimeout(late), resolve(text), undefined);
+      this.waiting.push({ pattern, resolve: settle });
+      this.exited.then(() => (clearTimeout(late), reject(new Error(`ended before ${pattern}:\n${this.output.join('\n')}`))));
+    });
+  }
+
+  async kill(signal = 'SIGKILL') {
+    this.child.kill(signal);
+    return this.exited;
+  }
+}
+
+/** `sluice up` in development mode on free ports. */
+export async function up(options = []) {
+  const http = await freeTcp();
+  const media = await freeUdp();
+  const data = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+  const args = ['up', '--listen', `127.0.0.1:${http}`, '--media', `127.0.0.1:${media}`, '--data', data, ...options];
+  const server = new Process(binary, args);
+  await server.line(/^Page: /);
+  return {
+    url: `http://localhost:${http}`,
+    process: server,
+    async stop() {
+      await server.kill();
+      rmSync(data, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Control and node as separate processes on free ports. */
+export async function apart() {
+  const [http, link, media] = [await freeTcp(), await freeUdp(), await freeUdp()];
+  const data = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+  const certs = join(data, 'certs');
+  const made = new Process(binary, ['certs', certs, '--node', 'one']);
+  await made.exited;
+  const control = () =>
+    new Process(binary, [
+      'control', '--listen', `127.0.0.1:${http}`, '--link', `127.0.0.1:${link}`, '--certs', certs, '--data', data,
+    ]);
+  const node = new Process(binary, [
+    'node', '--name', 'one', '--control', `127.0.0.1:${link}`, '--certs', certs, '--media', `127.0.0.1:${media}`,
+  ]);
+  const parts = { control: control(), node };
+  await parts.control.line(/a node is linked/);
+  return {
+    url: `http://localhost:${http}`,
+    parts,
+    async restartControl() {
+      await parts.control.kill();
+      parts.control = control();
+      await parts.control.line(/a node is linked/);
+    },
+    async stop() {
+      await Promise.all([parts.control.kill(), node.kill()]);
+      rmSync(data, { recursive: true, force: true });
+    },
+  };
+}
+
+export const browser = (extra = []) =>
+  chromium.launch({ executablePath: '/usr/bin/chromium', args: [...chromiumArguments, ...extra] });
+
+/** A person in a call: a page of its own context, with what a test asks about it. */
+export class Person {
+  static async open(chrome, name, options = {}) {
+    const context = await chrome.newContext({ viewport: options.viewport ?? { width: 960, height: 600 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
+    const person = new Person(name, context, page);
+    page.on('console', (message) => person.console.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', (error) => person.console.push(`pageerror: ${error}`));
+    return person;
+  }
+
+  constructor(name, context, page) {
+    Object.assign(this, { name, context, page, console: [] });
+  }
+
+  /** From the start screen into the call, as a person does it. */
+  async join(url, room) {
+    const { page } = this;
+    await page.goto(url);
+    await page.getByRole('textbox', { name: 'Room name' }).fill(room);
+    await page.getByRole('textbox', { name: 'Your name' }).fill(this.name);
+    await page.getByRole('button', { name: 'Join', exact: true }).click();
+    await page.getByRole('button', { name: 'Join now' }).click();
+    await this.inCall();
+    return this;
+  }
+
+  async inCall() {
+    await this.page.getByRole('button', { name: /^Leave/ }).waitFor();
+    await this.page.waitForFunction(() => window.sluice?.room?.state === 'connected');
+  }
+
+  button(name) {
+    return this.page.getByRole('button', { name });
+  }
+
+  tile(name) {
+    return this.page.getByRole('region', { name, exact: true });
+  }
+
+  screenshot(file) {
+    return this.page.screenshot({ path: join(artefacts, `${file}.png`) });
+  }
+
+  /** Decoded video frames of somebody's tile, from the video element. */
+  frames(name) {
+    return this.tile(name)
+      .locator('video')
+      .evaluate((video) => video.getVideoPlaybackQuality().totalVideoFrames);
+  }
+
+  /** Waits until the tile of `name` shows moving pictures: its decoded frames grow by `more`. */
+  async sees(name, more = 5) {
+    const video = this.tile(name).locator('video');
+    await video.waitFor({ state: 'attached' });
+    const handle = await video.elementHandle();
+    await this.page.waitForFunction(
+      ([video, more]) => {
+        const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+        video.dataset.testFrames ??= String(frames);
+        return frames >= Number(video.dataset.testFrames) + more && video.videoWidth > 0;
+      },
+      [handle, more],
+    );
+    await handle.evaluate((video) => delete video.dataset.testFrames);
+  }
+
+  /** Waits until audio of `name` arrives: its received samples have energy and grow. */
+  async hears(name) {
+    await this.page.waitForFunction(async (name) => {
+      const people = [...window.sluice.room.remoteParticipants.values()];
+      const person = people.find((p) => p.name === name);
+      const track = person?.audioTrackPublications.values().next().value?.track;
+      const report = await track?.getRTCStatsReport();
+      const inbound = report && [...report.values()].find((r) => r.type === 'inbound-rtp');
+      if (!inbound?.totalAudioEnergy) return false;
+      const before = (window.testAudio ??= {})[name];
+      window.testAudio[name] = { energy: inbound.totalAudioEnergy, packets: inbound.packetsReceived };
+      return before !== undefined && inbound.totalAudioEnergy > before.energy && inbound.packetsReceived > before.packets;
+    }, name, { polling: 200 });
+  }
+
+  /** Height of the decoded video of `name`. */
+  height(name) {
+    return this.tile(name).locator('video').evaluate((video) => video.videoHeight);
+  }
+
+  async close() {
+    await this.context.close();
+  }
+}
+
+/** Runs `body`; when it fails, keeps a screenshot of every person and shows the server's last lines. */
+export async function story(name, server, people, body) {
+  try {
+    await body();
+  } catch (error) {
+    for (const person of people()) {
+      await person.screenshot(`failed-${name}-${person.name}`).catch(() => {});
+      error.message += `\n-- ${person.name}:\n${person.console.slice(-15).join('\n')}`;
+    }
+    const output = server.process?.output ?? [...server.parts.control.output, ...server.parts.node.output];
+    error.message += `\n-- server:\n${output.slice(-40).join('\n')}`;
+    throw error;
+  }
+}
