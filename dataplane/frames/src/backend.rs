@@ -29,6 +29,8 @@ pub struct Turn {
     /// Receives that found no free frame. Datagrams wait in the kernel's socket buffer, which drops what does not fit; the
     /// turn does not return early for them, as only the caller can free frames.
     pub starved: usize,
+    /// Receives that the kernel ended and that were set up again (io_uring only): costs a system call's work each.
+    pub rearmed: usize,
     /// Datagrams that were sent.
     pub sent: usize,
     /// Sends that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
@@ -54,6 +56,6 @@ pub trait Backend: Tx {
     fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn>;
 
     /// Stops receiving and gives the frames it holds for receiving back to the pool. What was committed since the last turn
-    /// is not sent. Dropping a backend without this is sound, but its frames stay lent.
+    /// may not be sent, and no turn follows. Dropping a backend without this is sound, but its frames stay lent.
     fn close(&mut self, _pool: &mut Pool) {}
 }

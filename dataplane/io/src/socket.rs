@@ -148,6 +148,21 @@ fn size(socket: &Socket, forced_option: libc::c_int, bytes: usize) -> io::Result
     Ok(if receive { socket.recv_buffer_size()? } else { socket.send_buffer_size()? } / 2)
 }
 
+/// Whether a failed receive says nothing about the next one: there was nothing, memory was short, or an ICMP error for an
+/// earlier send is reported (once).
+pub(crate) fn passes(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN
+            | libc::EINTR
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::Ipv4Addr, time::Duration};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Waker;
+use crate::{Waker, socket};
 
 /// Waits for sockets and the waker together.
 pub(super) struct Wait {
@@ -84,12 +84,7 @@ pub(super) unsafe fn receive(socket: &UdpSocket, headers: *mut libc::mmsghdr, co
         return Ok(received as usize);
     }
     let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Ok(0),
-        // An ICMP error for an earlier send, reported once: says nothing about this socket.
-        Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ENOMEM | libc::ENOBUFS) => Ok(0),
-        _ => Err(error),
-    }
+    if error.raw_os_error().is_some_and(socket::passes) { Ok(0) } else { Err(error) }
 }
 
 /// Sends without waiting; how many of `count` were sent before the first refused one, none if that was the first.

@@ -1,43 +1,168 @@
-//! io_uring.
+//! io_uring: one system call per turn sends what was committed, sets receives up, and waits with a timeout.
+//!
+//! Receives are multishot: one request per socket, and the kernel picks a frame for each datagram from a ring of frames
+//! lent to it. In front of the datagram it writes a header and the sender's address, into the frame's headroom. Each turn
+//! lends new frames for those handed over.
+//!
+//! # Memory the kernel may touch
+//!
+//! Requests outlive the turn that made them, so three things must stay where they are until the kernel is done: lent frames
+//! (their [`Memory`](sluice_frames::Memory) is kept, and the pool refuses access to them), the slots of sends and the
+//! structures that describe them, and the buffer that the waker's count is read into. All belong to [`rx::Receive`] and
+//! [`tx::Transmit`]. Closing or dropping the backend cancels every request and waits until the kernel has reported each of
+//! them as ended; only then is that memory let go. Should the kernel not do so in time (it has no reason to, except when a
+//! backend that ran on one thread is dropped on another, which the kernel refuses to serve), the memory is leaked instead.
 
-use std::{io, net::UdpSocket, time::Duration};
+mod rx;
+mod sys;
+mod tx;
 
+use std::{io, mem::ManuallyDrop, net::UdpSocket, time::Duration};
+
+use io_uring::{IoUring, cqueue};
 use sluice_frames::{Backend, Datagram, Pool, Route, Turn, Tx};
+use sys::Request;
 
-use crate::{Config, Mmsg, Waker};
+use crate::{Config, Waker, address};
 
-/// The backend.
-pub struct Uring(Mmsg);
+/// How long a request may take to end after it was cancelled, and how often that is waited for.
+const END_WAIT: Duration = Duration::from_millis(50);
+const END_ATTEMPTS: usize = 20;
+
+/// The backend. Its first turn binds it to that thread.
+pub struct Uring {
+    ring: IoUring,
+    waker: Waker,
+    /// Whether requests may have been submitted.
+    running: bool,
+    // Dropped by hand, once the kernel is done with what they own.
+    receive: ManuallyDrop<rx::Receive>,
+    transmit: ManuallyDrop<tx::Transmit>,
+}
 
 impl Uring {
     /// Takes the worker's sockets; their order gives [`Route::socket`].
     pub fn new(sockets: Vec<UdpSocket>, config: &Config) -> io::Result<Uring> {
-        Ok(Uring(Mmsg::new(sockets, config)?))
+        let families = address::families(&sockets)?;
+        let (ring, _) = sys::open(sockets.len(), config)?;
+        let waker = Waker::new()?;
+        let receive = rx::Receive::new(&ring, &sockets, &waker, config.receive_frames)?;
+        let transmit = tx::Transmit::new(sockets, families, config.transmit_slots)?;
+        let (receive, transmit) = (ManuallyDrop::new(receive), ManuallyDrop::new(transmit));
+        Ok(Uring { ring, waker, running: false, receive, transmit })
     }
 
     /// A handle with which any thread ends this backend's wait.
     pub fn waker(&self) -> Waker {
-        self.0.waker()
+        self.waker.clone()
+    }
+
+    /// Cancels everything and waits for the end of it; whether the kernel is done with all memory.
+    fn stop(&mut self) -> bool {
+        if !self.running {
+            return true;
+        }
+        if sys::cancel(&mut self.ring).is_err() {
+            return false;
+        }
+        for _ in 0..END_ATTEMPTS {
+            for completion in self.ring.completion() {
+                match Request::of(&completion) {
+                    Request::Receive(socket) if !cqueue::more(completion.flags()) => self.receive.ended(socket),
+                    Request::Send(slot) => self.transmit.completed(slot, &completion, &mut Turn::default()),
+                    Request::Listen => self.receive.unlisten(),
+                    Request::Receive(_) | Request::Cancel => {}
+                }
+            }
+            if self.receive.is_quiet() && self.transmit.is_quiet() {
+                self.running = false;
+                return true;
+            }
+            if sys::enter(&self.ring, 1, END_WAIT).is_err() {
+                return false;
+            }
+        }
+        false
     }
 }
 
 impl Tx for Uring {
     fn slot(&mut self) -> Option<&mut [u8]> {
-        self.0.slot()
+        self.transmit.slot()
     }
 
     fn commit(&mut self, bytes: usize, to: Route) {
-        self.0.commit(bytes, to);
+        self.transmit.commit(&mut self.ring, bytes, to);
     }
 }
 
 impl Backend for Uring {
     fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn> {
-        self.0.turn(pool, wait, sink)
+        let mut turn = Turn::default();
+        if !self.running {
+            sys::enable(&self.ring)?;
+            self.running = true;
+        }
+        self.receive.prepare(&mut self.ring, pool, &mut turn)?;
+        // Sends complete while they are submitted: what is waited for is one completion more.
+        sys::enter(&self.ring, self.transmit.in_flight() + 1, wait)?;
+        for completion in self.ring.completion() {
+            match Request::of(&completion) {
+                Request::Receive(socket) => self.receive.completed(socket, &completion, pool, &mut turn, sink)?,
+                Request::Send(slot) => self.transmit.completed(slot, &completion, &mut turn),
+                Request::Listen => {
+                    self.receive.unlisten();
+                    turn.woken |= self.waker.heard();
+                }
+                Request::Cancel => {}
+            }
+        }
+        Ok(turn)
+    }
+
+    fn close(&mut self, pool: &mut Pool) {
+        if self.stop() {
+            self.receive.give_back(&self.ring, pool);
+        }
     }
 }
 
-/// Whether io_uring does what this backend needs: how it would run, or why not.
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.stop() {
+            // SAFETY: needed to free only what the kernel is done with. This is the only place that drops them, once, and
+            // nothing uses them afterwards.
+            unsafe {
+                ManuallyDrop::drop(&mut self.receive);
+                ManuallyDrop::drop(&mut self.transmit);
+            }
+        }
+    }
+}
+
+/// Whether io_uring does what this backend needs, by sending and receiving a datagram: how it would run, or why not.
 pub(crate) fn permitted() -> Result<String, String> {
-    Err("it is not there yet".to_owned())
+    sys::open(1, &TRIAL).map_err(|error| sys::explain(&error)).and_then(|(_, how)| {
+        try_loopback().map_err(|error| sys::explain(&error))?;
+        Ok(how.to_owned())
+    })
+}
+
+/// What a trial sets aside: little.
+const TRIAL: Config = Config { receive_frames: 4, transmit_slots: 4 };
+
+fn try_loopback() -> io::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let to = Route { socket: 0, peer: socket.local_addr()? };
+    let mut pool = Pool::new(TRIAL.receive_frames)?;
+    let mut uring = Uring::new(vec![socket], &TRIAL)?;
+    uring.commit(1, to);
+    for _ in 0..2 {
+        let turn =
+            uring.turn(&mut pool, Duration::from_millis(100), &mut |pool, datagram| pool.release(datagram.frame))?;
+        if turn.received == 1 {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "a datagram sent to itself did not come back"))
 }

@@ -1,0 +1,446 @@
+//! What a user of a backend relies on, the same for all that reach a real network, through loopback.
+
+use std::{
+    collections::VecDeque,
+    net::{SocketAddr, UdpSocket},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use sluice_frames::{Backend, DATAGRAM_BYTES, Datagram, FRAME_BYTES, FrameId, Pool, Route, Turn, Tx};
+use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe};
+
+/// Long enough for anything on loopback; only failing tests wait that long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const SMALL: Config = Config { receive_frames: 64, transmit_slots: 32 };
+
+/// A test for each behaviour and backend.
+macro_rules! behaviours {
+    ($($name:ident),* $(,)?) => {
+        mod uring {
+            $(#[test]
+            fn $name() {
+                match sluice_io::Probe::new().uring {
+                    Ok(_) => super::$name(super::BackendKind::Uring),
+                    Err(reason) => println!("skipped: {reason}"),
+                }
+            })*
+        }
+        mod mmsg {
+            $(#[test]
+            fn $name() {
+                super::$name(super::BackendKind::Mmsg);
+            })*
+        }
+    };
+}
+
+behaviours!(
+    datagrams_are_answered,
+    a_burst_arrives_complete_and_in_order,
+    ipv4_and_ipv6_sockets_are_told_apart,
+    an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route,
+    lengths_from_none_to_too_much,
+    an_empty_pool_recovers_and_loses_no_frame,
+    a_refused_send_is_counted_and_the_next_one_leaves,
+    slots_run_out_and_return,
+    a_turn_takes_as_long_as_it_may,
+    a_turn_ends_with_the_datagram,
+    the_waker_wakes,
+    frames_can_be_kept,
+    a_backend_moves_to_its_thread,
+    memory_outlives_requests,
+    a_port_is_free_after_the_backend,
+);
+
+struct Node {
+    backend: AnyBackend,
+    pool: Pool,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Node {
+    fn new(kind: BackendKind, sockets: Vec<UdpSocket>, frames: usize, config: Config) -> Node {
+        let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        Node { backend: AnyBackend::new(kind, sockets, &config).unwrap(), pool: Pool::new(frames).unwrap(), addresses }
+    }
+
+    fn loopback(kind: BackendKind) -> Node {
+        Node::new(kind, vec![udp("127.0.0.1:0")], 256, SMALL)
+    }
+
+    fn send(&mut self, bytes: &[u8], to: Route) {
+        let slot = self.backend.slot().expect("a slot is free");
+        assert!(slot.len() >= FRAME_BYTES);
+        slot[..bytes.len()].copy_from_slice(bytes);
+        self.backend.commit(bytes.len(), to);
+    }
+
+    fn turn(&mut self, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> Turn {
+        self.backend.turn(&mut self.pool, wait, sink).unwrap()
+    }
+
+    /// One turn; what came, with the frames released.
+    fn receive(&mut self, wait: Duration) -> (Turn, Vec<(Vec<u8>, Route)>) {
+        let mut heard = Vec::new();
+        let turn = self.turn(wait, &mut |pool, datagram| {
+            heard.push((pool.bytes(datagram.frame).to_vec(), datagram.from));
+            pool.release(datagram.frame);
+        });
+        assert_eq!(turn.received, heard.len());
+        (turn, heard)
+    }
+
+    /// Turns until `count` datagrams came.
+    fn receive_all(&mut self, count: usize) -> Vec<(Vec<u8>, Route)> {
+        let start = Instant::now();
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            heard.extend(self.receive(PATIENCE).1);
+            assert!(start.elapsed() < PATIENCE, "{} of {count} datagrams came", heard.len());
+        }
+        heard
+    }
+
+    /// Closes the backend: every frame that was not kept is back.
+    fn close(mut self, kept: usize) {
+        self.backend.close(&mut self.pool);
+        assert_eq!(self.pool.free() + kept, self.pool.capacity(), "no frame is lost");
+        drop(self.backend);
+        assert_eq!(self.pool.free() + kept, self.pool.capacity());
+    }
+}
+
+fn udp(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn route(peer: &UdpSocket) -> Route {
+    Route { socket: 0, peer: peer.local_addr().unwrap() }
+}
+
+fn hear(peer: &UdpSocket) -> Vec<u8> {
+    let mut bytes = [0; FRAME_BYTES];
+    let count = peer.recv(&mut bytes).expect("a datagram comes");
+    bytes[..count].to_vec()
+}
+
+fn datagrams_are_answered(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    for round in 0..3u8 {
+        peer.send_to(&[round; 100], node.addresses[0]).unwrap();
+        for (bytes, from) in node.receive_all(1) {
+            assert_eq!((bytes.as_slice(), from), (&[round; 100][..], route(&peer)));
+            node.send(&[&bytes[..], b"!"].concat(), from);
+        }
+        let (turn, _) = node.receive(Duration::ZERO);
+        assert_eq!((turn.sent, turn.send_errors, turn.rearmed), (1, 0, 0));
+        assert_eq!(hear(&peer), [&[round; 100][..], b"!"].concat());
+    }
+    node.close(0);
+}
+
+/// 10,000 datagrams to each of two peers, interleaved, sent in batches that the receiver's socket buffer holds.
+fn a_burst_arrives_complete_and_in_order(kind: BackendKind) {
+    const DATAGRAMS: u32 = 10_000;
+    let mut sender = Node::loopback(kind);
+    let mut receivers = [Node::loopback(kind), Node::loopback(kind)];
+    let mut heard: [Vec<u32>; 2] = Default::default();
+    for number in 0..DATAGRAMS {
+        for receiver in &receivers {
+            let to = Route { socket: 0, peer: receiver.addresses[0] };
+            if sender.backend.slot().is_none() {
+                sender.backend.turn(&mut sender.pool, Duration::ZERO, &mut |_, _| {}).unwrap();
+            }
+            let slot = sender.backend.slot().expect("a turn frees slots");
+            slot[..1200].fill(number as u8);
+            slot[..4].copy_from_slice(&number.to_be_bytes());
+            sender.backend.commit(1200, to);
+        }
+        if number % 16 == 15 {
+            sender.receive(Duration::ZERO);
+            for (receiver, heard) in receivers.iter_mut().zip(&mut heard) {
+                let missing = number as usize + 1 - heard.len();
+                for (bytes, from) in receiver.receive_all(missing) {
+                    let number = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+                    assert_eq!((bytes.len(), bytes[1199]), (1200, number as u8), "what was sent, whole");
+                    assert_eq!(from.peer, sender.addresses[0]);
+                    heard.push(number);
+                }
+            }
+        }
+    }
+    for heard in &heard {
+        assert!(heard.iter().copied().eq(0..DATAGRAMS), "order is kept per route");
+    }
+    receivers.into_iter().for_each(|receiver| receiver.close(0));
+}
+
+fn ipv4_and_ipv6_sockets_are_told_apart(kind: BackendKind) {
+    let Ok(v6) = UdpSocket::bind("[::1]:0") else { return println!("skipped: no IPv6 here") };
+    let mut node = Node::new(kind, vec![udp("127.0.0.1:0"), v6], 128, SMALL);
+    let peers = [udp("127.0.0.1:0"), udp("[::1]:0")];
+    for (socket, peer) in peers.iter().enumerate() {
+        peer.send_to(b"ping", node.addresses[socket]).unwrap();
+    }
+    let mut heard = node.receive_all(2);
+    heard.sort_by_key(|(_, from)| from.socket);
+    for (socket, (bytes, from)) in heard.into_iter().enumerate() {
+        assert_eq!(bytes, b"ping");
+        assert_eq!(from, Route { socket: socket as u8, peer: peers[socket].local_addr().unwrap() });
+        node.send(b"pong", from);
+    }
+    node.receive(Duration::ZERO);
+    for peer in &peers {
+        assert_eq!(hear(peer), b"pong");
+    }
+    node.close(0);
+}
+
+fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route(kind: BackendKind) {
+    let Ok(dual) = UdpSocket::bind("[::]:0") else { return println!("skipped: no IPv6 here") };
+    let mut node = Node::new(kind, vec![dual], 128, SMALL);
+    let peer = udp("127.0.0.1:0");
+    peer.send_to(b"ping", ("127.0.0.1", node.addresses[0].port())).unwrap();
+    for (_, from) in node.receive_all(1) {
+        assert_eq!(from, route(&peer));
+        node.send(b"pong", from);
+    }
+    node.receive(Duration::ZERO);
+    assert_eq!(hear(&peer), b"pong");
+}
+
+fn lengths_from_none_to_too_much(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    let big = vec![7; 65_000];
+    let (mut dropped, mut lengths) = (0, Vec::new());
+    let sent = [0, 1, 0, DATAGRAM_BYTES, DATAGRAM_BYTES + 1, FRAME_BYTES, big.len(), 1200];
+    for length in sent {
+        peer.send_to(&big[..length], node.addresses[0]).unwrap();
+    }
+    while dropped + lengths.len() < sent.len() {
+        let (turn, heard) = node.receive(PATIENCE);
+        assert!(turn.received + turn.dropped > 0, "{dropped} dropped, {lengths:?} came");
+        dropped += turn.dropped;
+        lengths.extend(heard.iter().map(|(bytes, _)| bytes.len()));
+        assert!(heard.iter().all(|(bytes, _)| bytes.iter().all(|&byte| byte == 7)));
+    }
+    assert_eq!((dropped, lengths), (3, vec![0, 1, 0, DATAGRAM_BYTES, 1200]));
+    node.close(0);
+}
+
+fn an_empty_pool_recovers_and_loses_no_frame(kind: BackendKind) {
+    const FRAMES: usize = 8;
+    let config = Config { receive_frames: 4, ..SMALL };
+    let mut node = Node::new(kind, vec![udp("127.0.0.1:0")], FRAMES, config);
+    let peer = udp("127.0.0.1:0");
+    const SENT: usize = 5 * FRAMES;
+    for number in 0..SENT {
+        peer.send_to(&[number as u8], node.addresses[0]).unwrap();
+    }
+    let mut numbers = Vec::new();
+    let mut kept: VecDeque<FrameId> = VecDeque::new();
+    while numbers.len() < SENT {
+        let start = Instant::now();
+        let mut starved = 0;
+        while kept.len() < FRAMES.min(SENT - numbers.len()) {
+            starved += node.turn(PATIENCE, &mut |_, datagram| kept.push_back(datagram.frame)).starved;
+            assert!(start.elapsed() < PATIENCE);
+        }
+        if SENT - numbers.len() > FRAMES {
+            // The pool is empty and datagrams wait: the turn waits for the waker instead of ending over and over.
+            starved += node.turn(Duration::ZERO, &mut |_, _| panic!("no frame is left")).starved;
+            assert!(starved > 0);
+            let start = Instant::now();
+            node.turn(Duration::from_millis(20), &mut |_, _| panic!("no frame is left"));
+            assert!(start.elapsed() >= Duration::from_millis(20));
+        }
+        for frame in kept.drain(..) {
+            numbers.push(node.pool.bytes(frame)[0]);
+            node.pool.release(frame);
+        }
+    }
+    assert!(numbers.iter().copied().eq(0..SENT as u8), "datagrams waited in order: {numbers:?}");
+    node.close(0);
+}
+
+fn a_refused_send_is_counted_and_the_next_one_leaves(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    let nowhere = Route { socket: 0, peer: "127.0.0.1:0".parse().unwrap() };
+    for (bytes, to) in [(b"1", route(&peer)), (b"x", nowhere), (b"x", nowhere), (b"2", route(&peer))] {
+        node.send(bytes, to);
+    }
+    let (turn, _) = node.receive(Duration::ZERO);
+    assert_eq!((turn.sent, turn.send_errors), (2, 2));
+    assert_eq!((hear(&peer), hear(&peer)), (b"1".to_vec(), b"2".to_vec()));
+}
+
+fn slots_run_out_and_return(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    for round in 0..3 {
+        for number in 0..SMALL.transmit_slots {
+            node.send(&[round, number as u8], route(&peer));
+        }
+        assert!(node.backend.slot().is_none());
+        assert_eq!(node.receive(Duration::ZERO).0.sent, SMALL.transmit_slots);
+        for number in 0..SMALL.transmit_slots {
+            assert_eq!(hear(&peer), [round, number as u8]);
+        }
+    }
+    // A slot that was lent but not committed is lent again.
+    node.backend.slot().unwrap()[0] = 42;
+    assert_eq!(node.backend.slot().unwrap()[0], 42);
+}
+
+fn a_turn_takes_as_long_as_it_may(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    for (wait_ms, sends) in [(0, 0), (20, 0), (20, 3), (1, 0)] {
+        for _ in 0..sends {
+            node.send(b"x", route(&peer));
+        }
+        let (start, wait) = (Instant::now(), Duration::from_millis(wait_ms));
+        let (turn, heard) = node.receive(wait);
+        assert!(heard.is_empty() && !turn.woken);
+        assert_eq!(turn.sent, sends, "sends leave with the turn and do not end it");
+        assert!(start.elapsed() >= wait && start.elapsed() < wait + PATIENCE / 2, "{wait:?}: {:?}", start.elapsed());
+    }
+}
+
+fn a_turn_ends_with_the_datagram(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let (peer, to) = (udp("127.0.0.1:0"), node.addresses[0]);
+    let (waiting, waits) = mpsc::channel::<()>();
+    let sender = thread::spawn(move || {
+        waits.recv().unwrap();
+        peer.send_to(b"now", to).unwrap();
+    });
+    waiting.send(()).unwrap();
+    let start = Instant::now();
+    assert_eq!(node.receive(PATIENCE).1.len(), 1);
+    assert!(start.elapsed() < PATIENCE);
+    sender.join().unwrap();
+}
+
+fn the_waker_wakes(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let waker = node.backend.waker();
+    // Rung before the turn, three times: heard once, at once.
+    for _ in 0..3 {
+        waker.wake();
+    }
+    let start = Instant::now();
+    assert!(node.receive(PATIENCE).0.woken && start.elapsed() < PATIENCE);
+    assert!(!node.receive(Duration::from_millis(5)).0.woken);
+
+    // Rung by another thread for each of many queued values: all are seen, although rings merge.
+    let (values, queue) = mpsc::channel();
+    let ringer = thread::spawn(move || {
+        for value in 0..1000 {
+            values.send(value).unwrap();
+            waker.clone().wake();
+        }
+    });
+    let mut seen = 0;
+    while seen < 1000 {
+        assert!(start.elapsed() < PATIENCE, "{seen} of 1,000 values were seen");
+        if node.receive(PATIENCE).0.woken {
+            seen += queue.try_iter().count();
+        }
+    }
+    ringer.join().unwrap();
+    node.close(0);
+}
+
+fn frames_can_be_kept(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    peer.send_to(b"keep me", node.addresses[0]).unwrap();
+    let mut kept = None;
+    node.turn(PATIENCE, &mut |pool, datagram| {
+        pool.retain(datagram.frame);
+        pool.bytes_mut(datagram.frame)[0] = b'K';
+        kept = Some(datagram.frame);
+    });
+    let kept = kept.expect("a datagram came");
+    for number in 0..300u32 {
+        peer.send_to(&number.to_be_bytes(), node.addresses[0]).unwrap();
+        node.receive_all(1);
+    }
+    assert_eq!(node.pool.bytes(kept), b"Keep me", "nobody writes to a frame in use");
+    node.pool.release(kept);
+    assert_eq!(node.pool.users(kept), 1);
+    node.close(1);
+}
+
+fn a_backend_moves_to_its_thread(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    peer.send_to(b"early", node.addresses[0]).unwrap();
+    let worker = thread::spawn(move || {
+        let heard = node.receive_all(1);
+        (node, heard)
+    });
+    let (node, heard) = worker.join().unwrap();
+    assert_eq!(heard[0].0, b"early");
+    // Dropped on a thread that is not the worker's: nothing breaks.
+    drop(node);
+}
+
+/// Dropping in the wrong order, with receives under way and datagrams arriving, breaks nothing.
+fn memory_outlives_requests(kind: BackendKind) {
+    for _ in 0..20 {
+        let Node { mut backend, mut pool, addresses } = Node::loopback(kind);
+        let peer = udp("127.0.0.1:0");
+        backend.turn(&mut pool, Duration::ZERO, &mut |_, _| {}).unwrap();
+        drop(pool);
+        for _ in 0..10 {
+            peer.send_to(&[0xff; 1200], addresses[0]).unwrap();
+        }
+        let slot = backend.slot().unwrap();
+        slot[0] = 1;
+        backend.commit(1, route(&peer));
+        drop(backend);
+        peer.send_to(&[0xff; 1200], addresses[0]).unwrap();
+    }
+}
+
+fn a_port_is_free_after_the_backend(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    node.receive(Duration::ZERO);
+    let address = node.addresses[0];
+    drop(node);
+    UdpSocket::bind(address).expect("the port is free again at once");
+}
+
+#[test]
+fn the_chosen_backend_starts() {
+    for preference in [Preference::Auto, Preference::Uring, Preference::Mmsg] {
+        let (kind, reason) = Probe::new().choose(preference);
+        println!("{preference:?}: {kind}, {reason}");
+        let mut node = Node::loopback(kind);
+        assert_eq!(node.backend.kind(), kind);
+        node.receive(Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_pool_cannot_be_exchanged_under_uring() {
+    if let Err(reason) = Probe::new().uring {
+        return println!("skipped: {reason}");
+    }
+    let mut node = Node::loopback(BackendKind::Uring);
+    node.receive(Duration::ZERO);
+    let mut other = Pool::new(64).unwrap();
+    let result = node.backend.turn(&mut other, Duration::ZERO, &mut |_, _| {});
+    assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    assert_eq!(other.free(), 64);
+}
