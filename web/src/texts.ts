@@ -117,7 +117,6 @@ export const texts = {
     page: (n: number, of: number) => `Page ${n} of ${of}`,
     bar: 'Call controls',
     withKey: (label: string, key: string) => `${label} (${key})`,
-    talking: 'You can talk while Space is held',
   },
 
   tile: {

@@ -144,7 +144,7 @@ export class Preview {
 }
 
 /** Whether this page may ask for devices at all; capturePossible says why not. */
-export const canCapture = () => !capturePossible(isSecureContext, !!navigator.mediaDevices);
+const canCapture = () => !capturePossible(isSecureContext, !!navigator.mediaDevices);
 
 function constraints(devices: Device[]): MediaStreamConstraints {
   const chosen = (device: Device) => {

@@ -22,7 +22,7 @@ class Store {
   }
 }
 
-export const localStore = new Store(() => localStorage);
+const localStore = new Store(() => localStorage);
 export const sessionStore = new Store(() => sessionStorage);
 
 const NAME = 'sluice.name';
