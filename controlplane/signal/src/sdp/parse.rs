@@ -137,7 +137,8 @@ impl Reader {
                 if let Some(mids) = value.strip_prefix("BUNDLE") {
                     // Of several groups the first counts; a client of ours has one.
                     if self.description.bundle.is_empty() {
-                        self.description.bundle = mids.split(' ').filter(|mid| !mid.is_empty()).map(str::to_owned).collect();
+                        self.description.bundle =
+                            mids.split(' ').filter(|mid| !mid.is_empty()).map(str::to_owned).collect();
                     }
                     if self.description.bundle.len() > MEDIA_MAX {
                         return Err(SdpError::TooManyMedia);
@@ -199,6 +200,8 @@ impl Reader {
                 }
                 media.mid = value.to_owned();
             }
+            // RFC 9143 section 6: port zero does not mean rejected here. Firefox offers all but the first section so.
+            "bundle-only" if media.port == 0 => media.port = 9,
             "rtcp-mux" => media.rtcp_mux = true,
             "rtcp-rsize" => media.rtcp_rsize = true,
             "rtpmap" => self.rtpmap(media, value)?,
@@ -290,7 +293,8 @@ impl Reader {
             for stream in list.split(';') {
                 let rid = stream.split(',').next().unwrap_or_default();
                 let rid = rid.strip_prefix('~').unwrap_or(rid);
-                let ok = (1..=16).contains(&rid.len()) && rid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+                let ok = (1..=16).contains(&rid.len())
+                    && rid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
                 if !ok || media.rids.iter().any(|other| other == rid) {
                     return Err(self.malformed("the simulcast list"));
                 }
