@@ -1,0 +1,232 @@
+//! The node's table and the rules by which control may change it. Pure: what changed comes back as [`Step`]s in an order
+//! that a worker can apply one by one.
+//!
+//! Invariants: a track's publisher and a subscription's ends exist and are of the same call; epochs never go down; within
+//! an epoch deltas are applied in their order without a gap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_messages::{CallId, Entry, Key, Op, Refusal, TrackId, TransportId};
+
+/// Rows that a node keeps. Raising it lets a broken control take more memory (about 1 KiB a row); lowering it bounds the
+/// calls a node can hold: a hundred people who all see each other are some 20,000 rows.
+pub(crate) const ENTRIES_MAX: usize = 1 << 20;
+
+/// A change for the worker that has the call.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Step {
+    pub(crate) call: CallId,
+    pub(crate) op: Op,
+}
+
+/// What a node was told so far.
+#[derive(Default)]
+pub(crate) struct Table {
+    epoch: u64,
+    sequence: u64,
+    entries: BTreeMap<Key, Entry>,
+    tracks: BTreeMap<TransportId, BTreeSet<TrackId>>,
+    /// Subscriptions by track; by receiver they are neighbours in `entries`.
+    receivers: BTreeMap<TrackId, BTreeSet<TransportId>>,
+    /// Rows not taken: their ends were missing or of different calls, or the table was full.
+    dangling: u64,
+}
+
+impl Table {
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn dangling(&self) -> u64 {
+        self.dangling
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The worker-deciding call of a transport.
+    pub(crate) fn call(&self, transport: TransportId) -> Option<CallId> {
+        match self.entries.get(&Key::Transport(transport)) {
+            Some(Entry::Transport(t)) => Some(t.call),
+            _ => None,
+        }
+    }
+
+    /// Replaces the table by `entries`. What did not change produces no step: media goes on.
+    pub(crate) fn snapshot(&mut self, epoch: u64, sequence: u64, entries: Vec<Entry>) -> Result<Vec<Step>, Refusal> {
+        self.check_epoch(epoch)?;
+        let keep: BTreeSet<Key> = entries.iter().map(Entry::key).collect();
+        let mut steps = Vec::new();
+        let mut gone: Vec<Key> = self.entries.keys().filter(|k| !keep.contains(k)).cloned().collect();
+        gone.sort_by_key(|key| std::cmp::Reverse(rank(key)));
+        for key in gone {
+            self.remove(&key, &mut steps);
+        }
+        let mut entries = entries;
+        entries.sort_by_key(|entry| rank(&entry.key()));
+        for entry in entries {
+            self.put(entry, &mut steps);
+        }
+        self.epoch = epoch;
+        self.sequence = sequence;
+        Ok(steps)
+    }
+
+    /// Applies the next changes.
+    pub(crate) fn delta(&mut self, epoch: u64, sequence: u64, ops: Vec<Op>) -> Result<Vec<Step>, Refusal> {
+        self.check_current(epoch)?;
+        let expected = self.sequence + 1;
+        if sequence != expected {
+            return Err(Refusal::Gap { expected });
+        }
+        let mut steps = Vec::new();
+        for op in ops {
+            match op {
+                Op::Put(entry) => self.put(entry, &mut steps),
+                Op::Remove(key) => self.remove(&key, &mut steps),
+            }
+        }
+        self.sequence = sequence;
+        Ok(steps)
+    }
+
+    /// Whether a command that changes nothing in the table may be obeyed.
+    pub(crate) fn check_current(&self, epoch: u64) -> Result<(), Refusal> {
+        self.check_epoch(epoch)?;
+        // A newer control introduces itself by a snapshot: without it nothing is known of what it believes we have.
+        if epoch != self.epoch || epoch == 0 { Err(Refusal::Gap { expected: 0 }) } else { Ok(()) }
+    }
+
+    fn check_epoch(&self, epoch: u64) -> Result<(), Refusal> {
+        if epoch < self.epoch { Err(Refusal::StaleEpoch { current: self.epoch }) } else { Ok(()) }
+    }
+
+    fn put(&mut self, entry: Entry, steps: &mut Vec<Step>) {
+        let key = entry.key();
+        let old = self.entries.get(&key);
+        if old == Some(&entry) {
+            return;
+        }
+        // Another call or publisher is another thing under the same name: nothing of the old one may survive in a worker.
+        if old.is_some_and(|old| home(old) != home(&entry)) {
+            self.remove(&key, steps);
+        }
+        let Some(call) = self.placement(&entry) else {
+            self.dangling += 1;
+            return;
+        };
+        if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(&key) {
+            self.dangling += 1;
+            return;
+        }
+        match &entry {
+            Entry::Track(track) => {
+                self.tracks.entry(track.publisher).or_default().insert(track.id);
+            }
+            Entry::Subscription(subscription) => {
+                self.receivers.entry(subscription.track).or_default().insert(subscription.receiver);
+            }
+            Entry::Transport(_) | Entry::Note(_) => {}
+        }
+        if let Some(call) = call {
+            steps.push(Step { call, op: Op::Put(entry.clone()) });
+        }
+        self.entries.insert(key, entry);
+    }
+
+    /// The call whose worker handles the entry, `Some(None)` for a note, none where the entry hangs in the air.
+    fn placement(&self, entry: &Entry) -> Option<Option<CallId>> {
+        match entry {
+            Entry::Note(_) => Some(None),
+            Entry::Transport(transport) => Some(Some(transport.call)),
+            Entry::Track(track) => (self.call(track.publisher) == Some(track.call)).then_some(Some(track.call)),
+            Entry::Subscription(subscription) => {
+                let receiver = self.call(subscription.receiver)?;
+                let Some(Entry::Track(track)) = self.entries.get(&Key::Track(subscription.track)) else { return None };
+                (track.call == receiver).then_some(Some(receiver))
+            }
+        }
+    }
+
+    /// Removes a row and what depends on it, dependents first.
+    fn remove(&mut self, key: &Key, steps: &mut Vec<Step>) {
+        if !self.entries.contains_key(key) {
+            return;
+        }
+        match key {
+            Key::Transport(transport) => {
+                for track in self.tracks.remove(transport).unwrap_or_default() {
+                    self.remove(&Key::Track(track), steps);
+                }
+                let first = Key::Subscription { receiver: *transport, track: TrackId(0) };
+                let last = Key::Subscription { receiver: *transport, track: TrackId(u64::MAX) };
+                let own: Vec<Key> = self.entries.range(first..=last).map(|(key, _)| key.clone()).collect();
+                for key in own {
+                    self.remove(&key, steps);
+                }
+            }
+            Key::Track(track) => {
+                for receiver in self.receivers.remove(track).unwrap_or_default() {
+                    self.remove(&Key::Subscription { receiver, track: *track }, steps);
+                }
+            }
+            Key::Subscription { .. } | Key::Note(_) => {}
+        }
+        let Some(entry) = self.entries.remove(key) else { return };
+        let call = match &entry {
+            Entry::Transport(transport) => Some(transport.call),
+            Entry::Track(track) => {
+                if let Some(tracks) = self.tracks.get_mut(&track.publisher) {
+                    tracks.remove(&track.id);
+                }
+                Some(track.call)
+            }
+            Entry::Subscription(subscription) => {
+                if let Some(receivers) = self.receivers.get_mut(&subscription.track) {
+                    receivers.remove(&subscription.receiver);
+                }
+                self.call(subscription.receiver)
+            }
+            Entry::Note(_) => None,
+        };
+        if let Some(call) = call {
+            steps.push(Step { call, op: Op::Remove(key.clone()) });
+        }
+    }
+}
+
+/// Rows of a lower rank must exist before those of a higher one.
+fn rank(key: &Key) -> u8 {
+    match key {
+        Key::Note(_) => 0,
+        Key::Transport(_) => 1,
+        Key::Track(_) => 2,
+        Key::Subscription { .. } => 3,
+    }
+}
+
+/// What of an entry cannot be changed in place.
+fn home(entry: &Entry) -> Option<(CallId, Option<TransportId>)> {
+    match entry {
+        Entry::Transport(transport) => Some((transport.call, None)),
+        Entry::Track(track) => Some((track.call, Some(track.publisher))),
+        Entry::Subscription(_) | Entry::Note(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

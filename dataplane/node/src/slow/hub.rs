@@ -1,0 +1,322 @@
+//! The peers of one worker and the data packets between them. Knows no thread: orders and datagrams in, verdicts out.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sluice_messages::{CallId, DataKind, Failure, Participant, SendData, Transport, TransportId};
+use sluice_slowpath::{
+    Certificate, Peer,
+    peer::{Input, Output, PeerConfig, SendError},
+};
+use sluice_wire::Micros;
+
+use super::{
+    Order, Verdict,
+    data::{DataError, stamp},
+};
+use crate::counters::Counted;
+
+/// Datagrams of a transport kept until its fingerprint is known: a client may begin DTLS before control has seen its
+/// description, and would otherwise wait for its retransmission timer. A first flight is one or two.
+const HELD_MAX: usize = 4;
+
+/// A reliable channel that takes nothing for this long belongs to a client that reads nothing: its transport is closed.
+/// Raising it forgives longer freezes of a browser, lowering it frees the memory sooner.
+const UNREAD_MAX: Duration = Duration::from_secs(5);
+
+/// All associations of one worker.
+pub(crate) struct Hub {
+    certificate: Arc<Certificate>,
+    /// The instant of `Micros(0)`.
+    epoch: Instant,
+    seats: HashMap<TransportId, Seat>,
+    calls: HashMap<CallId, BTreeSet<TransportId>>,
+    timers: BTreeSet<(Micros, TransportId)>,
+    /// Peers that may have something to say.
+    dirty: VecDeque<TransportId>,
+    /// Associations ended by us, not told yet.
+    ended: VecDeque<TransportId>,
+    counted: Arc<Counted>,
+    /// Counters of peers that are gone.
+    retired: Vec<(&'static str, u64)>,
+}
+
+/// One transport.
+struct Seat {
+    transport: Transport,
+    peer: Option<Peer>,
+    held: Vec<Box<[u8]>>,
+    wake: Micros,
+    is_dirty: bool,
+    /// Since when the reliable channel takes nothing.
+    full_since: Option<Micros>,
+}
+
+impl Hub {
+    pub(crate) fn new(certificate: Arc<Certificate>, epoch: Instant, counted: Arc<Counted>) -> Hub {
+        Hub {
+            certificate,
+            epoch,
+            seats: HashMap::new(),
+            calls: HashMap::new(),
+            timers: BTreeSet::new(),
+            dirty: VecDeque::new(),
+            ended: VecDeque::new(),
+            counted,
+            retired: Vec::new(),
+        }
+    }
+
+    /// Obeys the link.
+    pub(crate) fn order(&mut self, now: Micros, order: Order) {
+        match order {
+            Order::Put(transport) => self.put(now, *transport),
+            Order::Remove(transport) => self.remove(transport),
+            Order::Send(data) => self.send_data(now, data),
+        }
+    }
+
+    /// Takes a DTLS datagram from a validated route.
+    pub(crate) fn datagram(&mut self, now: Micros, transport: TransportId, datagram: &[u8]) {
+        match self.seats.get_mut(&transport) {
+            Some(Seat { peer: Some(_), .. }) => self.input(now, transport, Input::Datagram(datagram)),
+            Some(seat) if seat.held.len() < HELD_MAX => seat.held.push(datagram.into()),
+            _ => self.counted.slow.drop_early.add(1),
+        }
+    }
+
+    /// Gives peers their time.
+    pub(crate) fn timers(&mut self, now: Micros) {
+        while let Some(&(wake, transport)) = self.timers.first()
+            && wake <= now
+        {
+            self.timers.remove(&(wake, transport));
+            if let Some(seat) = self.seats.get_mut(&transport) {
+                seat.wake = Micros::NEVER;
+            }
+            self.input(now, transport, Input::Timeout);
+        }
+    }
+
+    /// The next result for the worker; none when there is nothing more to say. Data packets are routed on the way.
+    pub(crate) fn poll(&mut self, now: Micros) -> Option<Verdict> {
+        while let Some(&transport) = self.dirty.front() {
+            while let Some(output) = self.seats.get_mut(&transport).and_then(|s| s.peer.as_mut()).and_then(Peer::poll) {
+                if let Some(verdict) = self.output(now, transport, output) {
+                    return Some(verdict);
+                }
+            }
+            self.dirty.pop_front();
+            if let Some(seat) = self.seats.get_mut(&transport) {
+                seat.is_dirty = false;
+            }
+        }
+        self.ended.pop_front().map(|transport| Verdict::Closed { transport, failure: Failure::Dtls })
+    }
+
+    /// When [`Hub::timers`] is due.
+    pub(crate) fn wake(&self) -> Micros {
+        self.timers.first().map_or(Micros::NEVER, |(wake, _)| *wake)
+    }
+
+    /// Sums over all peers that are and were.
+    pub(crate) fn peer_counters(&self) -> Vec<(&'static str, u64)> {
+        let mut sums = self.retired.clone();
+        for peer in self.seats.values().filter_map(|seat| seat.peer.as_ref()) {
+            add(&mut sums, peer.counters().named());
+        }
+        sums
+    }
+
+    fn put(&mut self, now: Micros, transport: Transport) {
+        let id = transport.id;
+        if let Some(seat) = self.seats.get_mut(&id) {
+            let is_new_association = seat.transport.fingerprint != transport.fingerprint;
+            let is_new_data = seat.transport.data != transport.data;
+            seat.transport = transport;
+            if is_new_association {
+                self.associate(now, id);
+            } else if is_new_data {
+                let wanted = self.seats.get(&id).and_then(|seat| seat.transport.data);
+                self.input(now, id, Input::Data(wanted));
+            }
+            return;
+        }
+        self.calls.entry(transport.call).or_default().insert(id);
+        let seat =
+            Seat { transport, peer: None, held: Vec::new(), wake: Micros::NEVER, is_dirty: false, full_since: None };
+        self.seats.insert(id, seat);
+        self.associate(now, id);
+    }
+
+    /// A new certificate is a new association. Without one DTLS does not begin.
+    fn associate(&mut self, now: Micros, id: TransportId) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        if let Some(old) = seat.peer.take() {
+            add(&mut self.retired, old.counters().named());
+        }
+        seat.full_since = None;
+        let Some(remote_fingerprint) = seat.transport.fingerprint else { return };
+        seat.peer = Some(Peer::new(PeerConfig {
+            certificate: &self.certificate,
+            remote_fingerprint,
+            data: seat.transport.data,
+            epoch: self.epoch,
+            now,
+        }));
+        for datagram in std::mem::take(&mut seat.held) {
+            self.input(now, id, Input::Datagram(&datagram));
+        }
+    }
+
+    fn remove(&mut self, id: TransportId) {
+        let Some(seat) = self.seats.remove(&id) else { return };
+        self.timers.remove(&(seat.wake, id));
+        if let Some(peer) = &seat.peer {
+            add(&mut self.retired, peer.counters().named());
+        }
+        if let Some(call) = self.calls.get_mut(&seat.transport.call) {
+            call.remove(&id);
+            if call.is_empty() {
+                self.calls.remove(&seat.transport.call);
+            }
+        }
+    }
+
+    /// Everything but data, which may be refused.
+    fn input(&mut self, now: Micros, id: TransportId, input: Input<'_>) {
+        let Some(Seat { peer: Some(peer), .. }) = self.seats.get_mut(&id) else { return };
+        // Only sends are refused.
+        let _ = peer.input(now, input);
+        self.touched(id);
+    }
+
+    /// A peer got an input: it may have outputs, and another deadline.
+    fn touched(&mut self, id: TransportId) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        let wake = seat.peer.as_ref().map_or(Micros::NEVER, Peer::wake);
+        if wake != seat.wake {
+            self.timers.remove(&(seat.wake, id));
+            seat.wake = wake;
+            if wake != Micros::NEVER {
+                self.timers.insert((wake, id));
+            }
+        }
+        if !std::mem::replace(&mut seat.is_dirty, true) {
+            self.dirty.push_back(id);
+        }
+    }
+
+    fn output(&mut self, now: Micros, id: TransportId, output: Output) -> Option<Verdict> {
+        match output {
+            Output::Datagram(bytes) => Some(Verdict::Datagram { transport: id, bytes }),
+            Output::Connected(keys) => {
+                self.counted.slow.connected.add(1);
+                Some(Verdict::Keys { transport: id, keys })
+            }
+            Output::Closed(failure) => {
+                self.counted.slow.closed.add(1);
+                Some(Verdict::Closed { transport: id, failure })
+            }
+            Output::Message { kind, payload } => self.message(now, id, kind, &payload),
+            Output::ChannelOpen(_) | Output::ChannelClosed(_) => None,
+        }
+    }
+
+    /// Routes a message of a participant to everybody it is for.
+    fn message(&mut self, now: Micros, from: TransportId, kind: DataKind, payload: &[u8]) -> Option<Verdict> {
+        let counters = &self.counted.slow;
+        let sender = &self.seats.get(&from)?.transport;
+        if !sender.data.is_some_and(|data| data.may_send) {
+            counters.drop_data_forbidden.add(1);
+            return None;
+        }
+        if kind == DataKind::Track {
+            counters.drop_data_track.add(1);
+            return None;
+        }
+        let stamped = match stamp(payload, &sender.participant) {
+            Ok(stamped) => stamped,
+            Err(error) => {
+                match error {
+                    DataError::TooLong => counters.drop_data_long.add(1),
+                    DataError::Malformed | DataError::Forged => counters.drop_data_malformed.add(1),
+                }
+                return None;
+            }
+        };
+        counters.data_received.add(1);
+        let receives = |id: &TransportId| {
+            let Some(Seat { transport, .. }) = self.seats.get(id) else { return false };
+            let is_other = |participant: &Participant| participant.sid != sender.participant.sid;
+            transport.data.is_some_and(|data| data.delivers)
+                && is_other(&transport.participant)
+                && stamped.destinations.include(&transport.participant)
+        };
+        let call = self.calls.get(&sender.call)?;
+        let receivers: Vec<TransportId> = call.iter().copied().filter(receives).collect();
+        for receiver in receivers {
+            self.send(now, receiver, kind, &stamped.bytes);
+        }
+        None
+    }
+
+    /// Delivers what control says. It names transports on which data is not delivered only by mistake; those are left out.
+    fn send_data(&mut self, now: Micros, data: SendData) {
+        for receiver in data.to {
+            let delivers = |seat: &Seat| seat.transport.data.is_some_and(|data| data.delivers);
+            if self.seats.get(&receiver).is_some_and(delivers) {
+                self.send(now, receiver, data.kind, &data.payload);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Micros, receiver: TransportId, kind: DataKind, payload: &[u8]) {
+        let counters = &self.counted.slow;
+        let Some(seat) = self.seats.get_mut(&receiver) else { return };
+        let Some(peer) = &mut seat.peer else {
+            counters.drop_data_unopened.add(1);
+            return;
+        };
+        match peer.input(now, Input::Send { kind, payload }) {
+            Ok(()) => {
+                counters.data_sent.add(1);
+                counters.data_sent_bytes.add(payload.len() as u64);
+                if kind == DataKind::Reliable {
+                    seat.full_since = None;
+                }
+            }
+            Err(SendError::NotOpen) => counters.drop_data_unopened.add(1),
+            Err(SendError::TooLong(_)) => counters.drop_data_long.add(1),
+            Err(SendError::Full(_)) => {
+                counters.drop_data_full.add(1);
+                if kind == DataKind::Reliable && now.since(*seat.full_since.get_or_insert(now)) > UNREAD_MAX {
+                    counters.closed_unread.add(1);
+                    seat.full_since = None;
+                    self.give_up(now, receiver);
+                    return;
+                }
+            }
+        }
+        self.touched(receiver);
+    }
+
+    /// Closes the association of a client that does not read.
+    fn give_up(&mut self, now: Micros, id: TransportId) {
+        tracing::info!(transport = id.0, "closed: the client does not read its reliable data channel");
+        self.input(now, id, Input::Close);
+        self.ended.push_back(id);
+    }
+}
+
+fn add(sums: &mut Vec<(&'static str, u64)>, counters: impl IntoIterator<Item = (&'static str, u64)>) {
+    for (name, value) in counters {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += value,
+            None => sums.push((name, value)),
+        }
+    }
+}

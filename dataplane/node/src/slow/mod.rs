@@ -1,0 +1,39 @@
+//! Beside the packet path: one thread per worker for DTLS handshakes and data channels of that worker's transports, so that
+//! a hundred joins do not stall media.
+
+mod data;
+mod hub;
+mod run;
+
+use sluice_messages::{Failure, SendData, Transport, TransportId};
+use sluice_srtp::KeyMaterial;
+
+pub(crate) use hub::Hub;
+pub(crate) use run::SlowThread;
+
+/// Orders from the link that wait. Beyond it the link waits, and control with it.
+pub(crate) const ORDERS_MAX: usize = 1024;
+
+/// Datagrams from the worker that wait, 2 KiB each. Raising it survives more handshakes at once; beyond it they are dropped
+/// and the clients retransmit.
+pub(crate) const DATAGRAMS_MAX: usize = 1024;
+
+/// Results for the worker that wait. Beyond it the slow thread waits: nothing is lost, SCTP sends later.
+pub(crate) const RESULTS_MAX: usize = 1024;
+
+/// From the link.
+pub(crate) enum Order {
+    Put(Box<Transport>),
+    Remove(TransportId),
+    Send(SendData),
+}
+
+/// For the worker.
+pub(crate) enum Verdict {
+    /// Send this to the transport's route.
+    Datagram { transport: TransportId, bytes: Vec<u8> },
+    /// The handshake is done.
+    Keys { transport: TransportId, keys: KeyMaterial },
+    /// The association is over.
+    Closed { transport: TransportId, failure: Failure },
+}

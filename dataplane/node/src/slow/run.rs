@@ -1,0 +1,91 @@
+//! The slow thread's loop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rtrb::{Consumer, Producer};
+use sluice_messages::TransportId;
+
+use super::{Order, Verdict, hub::Hub};
+use crate::{
+    clock::Clock,
+    counters::Counted,
+    lane::LaneOut,
+    queue::{Bell, Knock},
+};
+
+/// Pause before a full queue to the worker is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Longest sleep: bounds how late a stop is noticed should its knock be missed.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How old published counters may be.
+const PUBLISH_PERIOD: Duration = Duration::from_millis(500);
+
+/// What a slow thread owns.
+pub(crate) struct SlowThread {
+    pub(crate) clock: Clock,
+    pub(crate) hub: Hub,
+    pub(crate) orders: Consumer<Order>,
+    pub(crate) datagrams: LaneOut<TransportId>,
+    pub(crate) verdicts: Producer<Verdict>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) knock: Arc<Knock>,
+    pub(crate) counted: Arc<Counted>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl SlowThread {
+    pub(crate) fn run(mut self) {
+        self.knock.listen();
+        let mut publish = self.clock.now();
+        while !self.stop.load(Ordering::Relaxed) {
+            let now = self.clock.now();
+            // Counted before the orders are read: the order that made a transport known was pushed before the worker
+            // could accept a datagram for it, so it is obeyed before.
+            let arrived = self.datagrams.len();
+            while let Ok(order) = self.orders.pop() {
+                self.hub.order(now, order);
+            }
+            for _ in 0..arrived {
+                self.datagrams.pop(|transport, datagram| self.hub.datagram(now, transport, datagram));
+            }
+            self.hub.timers(now);
+            let is_blocked = self.tell();
+            if now >= publish {
+                publish = now + PUBLISH_PERIOD;
+                self.counted.slow_published.publish(self.hub.peer_counters().into_iter());
+            }
+            let wait = if is_blocked { RETRY } else { self.hub.wake().since(self.clock.now()).min(SLEEP_MAX) };
+            // A knock since the queues were looked into ends this at once.
+            std::thread::park_timeout(wait);
+        }
+    }
+
+    /// Hands results to the worker. True: its queue is full, and the rest waits in the peers.
+    fn tell(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut is_blocked = false;
+        let mut told = false;
+        loop {
+            if self.verdicts.is_full() {
+                is_blocked = true;
+                break;
+            }
+            let Some(verdict) = self.hub.poll(now) else { break };
+            // There is room, as nobody else pushes.
+            let _ = self.verdicts.push(verdict);
+            told = true;
+        }
+        if told {
+            self.bell.ring();
+        }
+        is_blocked
+    }
+}
