@@ -2,8 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod cipher;
+mod counter;
+mod derive;
+mod gcm;
 mod material;
 mod receiver;
+mod replay;
 mod sender;
 
 pub use material::{KeyMaterial, MasterKey, Profile};
@@ -16,6 +21,9 @@ use thiserror::Error;
 pub const MAX_RTP_OVERHEAD_BYTES: usize = 16;
 /// Bytes that protection adds to an RTCP packet at most: the longest tag and the index.
 pub const MAX_RTCP_OVERHEAD_BYTES: usize = 20;
+
+/// In the last word of an SRTCP packet: the payload is encrypted.
+const ENCRYPTED_BIT: u32 = 1 << 31;
 
 /// Why a key was refused or a packet not protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]

@@ -1,0 +1,122 @@
+//! AES in counter mode with HMAC-SHA1 cut to 80 bits, RFC 3711 sections 4.1.1 and 4.2.1.
+
+use aes::Aes128Enc;
+use ctr::{
+    CtrCore,
+    cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper},
+    flavors::Ctr128BE,
+};
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+
+use crate::{Error, derive::SessionKeys};
+
+const TAG_BYTES: usize = 10;
+const INDEX_BYTES: usize = 4;
+/// The part of an RTCP packet that stays plain: header and sender SSRC.
+const RTCP_HEADER_BYTES: usize = 8;
+
+type KeyStream<'a> = StreamCipherCoreWrapper<CtrCore<&'a Aes128Enc, Ctr128BE>>;
+
+/// The keys of one direction of RTP or of RTCP.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    /// Holds the key schedule, which costs more than a packet's worth of blocks to make.
+    cipher: Aes128Enc,
+    salt: [u8; 14],
+    /// Has hashed its padded key; cloned for each packet.
+    mac: Hmac<Sha1>,
+}
+
+impl Counter {
+    pub(crate) fn new(keys: &SessionKeys) -> Result<Counter, Error> {
+        Ok(Counter {
+            cipher: Aes128Enc::new_from_slice(&keys.encryption).map_err(|_| Error::KeyLength)?,
+            salt: keys.salt,
+            mac: <Hmac<Sha1> as Mac>::new_from_slice(&keys.authentication).map_err(|_| Error::KeyLength)?,
+        })
+    }
+
+    /// Section 4.1.1: (salt · 2^16) ^ (SSRC · 2^64) ^ (index · 2^16); the low 16 bits count blocks.
+    fn key_stream(&self, ssrc: u32, index: u64) -> KeyStream<'_> {
+        let mut iv = [0; 16];
+        iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
+        iv[8..14].copy_from_slice(&index.to_be_bytes()[2..]);
+        iv.iter_mut().zip(&self.salt).for_each(|(byte, salt)| *byte ^= salt);
+        StreamCipherCoreWrapper::from_core(CtrCore::inner_iv_init(&self.cipher, &iv.into()))
+    }
+
+    /// `slot` is as long as the protected packet.
+    pub(crate) fn seal_rtp(
+        &self,
+        slot: &mut [u8],
+        header_len: usize,
+        written_len: usize,
+        payload: &[u8],
+        ssrc: u32,
+        index: u64,
+    ) -> Option<()> {
+        let (packet, tag) = slot.split_at_mut_checked(written_len + payload.len())?;
+        let (written, encrypted) = packet.split_at_mut_checked(written_len)?;
+        let mut key_stream = self.key_stream(ssrc, index);
+        key_stream.try_apply_keystream(written.get_mut(header_len..)?).ok()?;
+        key_stream.apply_keystream_b2b(payload, encrypted).ok()?;
+        *tag.first_chunk_mut()? = self.tag(packet, roc_of(index));
+        Some(())
+    }
+
+    pub(crate) fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, index: u64) -> Option<usize> {
+        let len = packet.len().checked_sub(TAG_BYTES)?;
+        let (packet, tag) = packet.split_at_mut_checked(len)?;
+        self.verify(packet, roc_of(index), tag)?;
+        self.key_stream(ssrc, index).try_apply_keystream(packet.get_mut(header_len..)?).ok()?;
+        Some(len)
+    }
+
+    /// Header ‖ encrypted ‖ E and index ‖ tag (section 3.4).
+    pub(crate) fn seal_rtcp(&self, slot: &mut [u8], len: usize, ssrc: u32, index_word: u32) -> Option<usize> {
+        let (packet, rest) = slot.split_at_mut_checked(len)?;
+        let tag = rest.first_chunk_mut::<{ INDEX_BYTES + TAG_BYTES }>()?.last_chunk_mut::<TAG_BYTES>()?;
+        let body = packet.get_mut(RTCP_HEADER_BYTES..)?;
+        self.key_stream(ssrc, u64::from(index_word & !crate::ENCRYPTED_BIT)).try_apply_keystream(body).ok()?;
+        *tag = self.tag(packet, index_word);
+        *rest.first_chunk_mut::<INDEX_BYTES>()? = index_word.to_be_bytes();
+        Some(len + INDEX_BYTES + TAG_BYTES)
+    }
+
+    pub(crate) fn open_rtcp(&self, packet: &mut [u8], ssrc: u32, index_word: u32) -> Option<usize> {
+        let len = packet.len().checked_sub(INDEX_BYTES + TAG_BYTES)?;
+        let (packet, trailer) = packet.split_at_mut_checked(len)?;
+        self.verify(packet, index_word, trailer.get(INDEX_BYTES..)?)?;
+        if index_word & crate::ENCRYPTED_BIT != 0 {
+            let body = packet.get_mut(RTCP_HEADER_BYTES..)?;
+            self.key_stream(ssrc, u64::from(index_word & !crate::ENCRYPTED_BIT)).try_apply_keystream(body).ok()?;
+        }
+        Some(len)
+    }
+
+    /// `word` is hashed behind the packet: RTP's rollover count, RTCP's E and index.
+    fn mac(&self, packet: &[u8], word: u32) -> Hmac<Sha1> {
+        let mut mac = self.mac.clone();
+        mac.update(packet);
+        mac.update(&word.to_be_bytes());
+        mac
+    }
+
+    fn tag(&self, packet: &[u8], word: u32) -> [u8; TAG_BYTES] {
+        let full: [u8; 20] = self.mac(packet, word).finalize().into_bytes().into();
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&full[..TAG_BYTES]);
+        tag
+    }
+
+    fn verify(&self, packet: &[u8], word: u32, tag: &[u8]) -> Option<()> {
+        (tag.len() == TAG_BYTES).then_some(())?;
+        self.mac(packet, word).verify_truncated_left(tag).ok()
+    }
+}
+
+/// The rollover count in a packet index of 48 bits.
+fn roc_of(index: u64) -> u32 {
+    (index >> 16) as u32
+}
