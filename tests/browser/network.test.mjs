@@ -1,0 +1,94 @@
+// One person's network is cut and comes back: a network namespace of its own, joined to this one by a veth pair.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { Person, Process, binary, browser, chromiumArguments, story } from './support.mjs';
+
+const space = `sluice-${process.pid}`;
+const [here, there] = ['10.213.7.1', '10.213.7.2'];
+const wire = `slu${process.pid % 100000}`;
+const ip = (...words) => execFileSync('ip', words);
+
+const keys = { SLUICE_KEYS: `test: ${'0123456789abcdef'.repeat(4)}` };
+const url = `http://${here}:17880`;
+let folder;
+let server;
+let chromes = [];
+
+before(async () => {
+  ip('netns', 'add', space);
+  ip('link', 'add', wire, 'type', 'veth', 'peer', 'name', 'up', 'netns', space);
+  ip('addr', 'add', `${here}/24`, 'dev', wire);
+  ip('link', 'set', wire, 'up');
+  ip('-n', space, 'addr', 'add', `${there}/24`, 'dev', 'up');
+  ip('-n', space, 'link', 'set', 'up', 'up');
+  ip('-n', space, 'link', 'set', 'lo', 'up');
+  folder = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+  const args = ['up', '--listen', `${here}:17880`, '--media', `${here}:17882`, '--data', folder];
+  server = { process: new Process(binary, args, { env: keys }) };
+  await server.process.line(/^Page: /);
+
+  // The page is on plain http here: the browser is told to trust that one address.
+  const trust = `--unsafely-treat-insecure-origin-as-secure=${url}`;
+  const inside = join(folder, 'chromium-inside');
+  writeFileSync(inside, `#!/bin/sh\nexec ip netns exec ${space} /usr/bin/chromium "$@"\n`);
+  chmodSync(inside, 0o755);
+  chromes.push(await chromium.launch({ executablePath: inside, args: [...chromiumArguments, trust] }));
+  chromes.push(await browser([trust]));
+});
+
+after(async () => {
+  await Promise.all(chromes.map((chrome) => chrome.close()));
+  await server?.process.kill();
+  ip('netns', 'del', space);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const token = (name) =>
+  execFileSync(binary, ['token', '--room', 'cut', '--identity', name.toLowerCase(), '--name', name], {
+    env: { ...process.env, ...keys },
+    encoding: 'utf8',
+  }).trim();
+
+test('a cut network loses neither the call nor the people in it', { timeout: 240_000 }, async () => {
+  const ann = await Person.open(chromes[0], 'Ann');
+  const bob = await Person.open(chromes[1], 'Bob');
+  await story('network', server, () => [ann, bob], async () => {
+    for (const person of [ann, bob]) {
+      await person.page.goto(`${url}/r/cut#token=${token(person.name)}`);
+      await person.button('Join now').click();
+      await person.inCall();
+    }
+    await ann.sees('Bob');
+    await bob.sees('Ann');
+    const sid = await ann.page.evaluate(() => window.sluice.room.localParticipant.sid);
+    await bob.page.evaluate(() => {
+      window.left = [];
+      window.sluice.room.on('participantDisconnected', (participant) => window.left.push(participant.identity));
+    });
+
+    const reconnecting = ann.page.evaluate(
+      () => new Promise((resolve) => window.sluice.room.once('reconnecting', () => resolve(true))),
+    );
+    const back = ann.page.evaluate(
+      () => new Promise((resolve) => window.sluice.room.once('reconnected', () => resolve(true))),
+    );
+    ip('-n', space, 'link', 'set', 'up', 'down');
+    // Without packets nobody is told: the socket of a dead network is noticed by the ping timeout.
+    await reconnecting;
+    ip('-n', space, 'link', 'set', 'up', 'up');
+    await back;
+    await ann.sees('Bob', 20);
+    await bob.sees('Ann', 20);
+    assert.equal(await ann.page.evaluate(() => window.sluice.room.localParticipant.sid), sid, 'the session is the same one');
+    assert.deepEqual(await bob.page.evaluate(() => window.left), [], 'nobody was seen to leave');
+  });
+  await Promise.all([ann.close(), bob.close()]);
+});
