@@ -70,7 +70,7 @@ pub(crate) fn service(state: Arc<State>) -> Router {
     if state.development {
         routes = routes.route("/dev/token", post(dev_token));
     }
-    let routes = routes.fallback(get(web::page)).with_state(state).layer(CorsLayer::very_permissive());
+    let routes = routes.fallback(web::page).with_state(state).layer(CorsLayer::very_permissive());
     Router::new().fallback(move |request: Request| {
         let mut routes = routes.clone();
         async move { tower::Service::call(&mut routes, single_slashes(request)).await }
