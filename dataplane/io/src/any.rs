@@ -40,7 +40,28 @@ impl Default for Config {
     }
 }
 
+/// More slots than anybody has use for; with it, every request fits io_uring's largest queue.
+const TRANSMIT_SLOTS_MAX: usize = 8192;
+
+/// More would not fit io_uring's buffer numbers.
+const RECEIVE_FRAMES_MAX: usize = 32_768;
+
+impl Config {
+    /// Refuses what a backend could not work with.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let refuse = |reason| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        if !(1..=TRANSMIT_SLOTS_MAX).contains(&self.transmit_slots) {
+            return refuse("transmit slots number between 1 and 8,192");
+        }
+        if !self.receive_frames.is_power_of_two() || self.receive_frames > RECEIVE_FRAMES_MAX {
+            return refuse("receive frames number a power of two up to 32,768");
+        }
+        Ok(())
+    }
+}
+
 /// One of the backends, dispatched by `match`.
+#[allow(clippy::large_enum_variant, reason = "there is one per worker, made once; a box would cost a step per packet")]
 pub enum AnyBackend {
     Uring(Uring),
     Mmsg(Mmsg),

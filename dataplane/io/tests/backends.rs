@@ -51,7 +51,9 @@ behaviours!(
     the_waker_wakes,
     frames_can_be_kept,
     a_backend_moves_to_its_thread,
+    a_closed_backend_touches_no_frame,
     memory_outlives_requests,
+    useless_sizes_are_refused,
     a_port_is_free_after_the_backend,
 );
 
@@ -393,6 +395,43 @@ fn a_backend_moves_to_its_thread(kind: BackendKind) {
     assert_eq!(heard[0].0, b"early");
     // Dropped on a thread that is not the worker's: nothing breaks.
     drop(node);
+
+    // The same while the worker's thread still runs.
+    let mut node = Node::loopback(kind);
+    thread::scope(|scope| {
+        let (ran, runs) = mpsc::channel();
+        let (dropped, drops) = mpsc::channel();
+        scope.spawn(move || {
+            node.receive(Duration::ZERO);
+            ran.send(node).unwrap();
+            drops.recv().unwrap();
+        });
+        drop(runs.recv().unwrap());
+        dropped.send(()).unwrap();
+    });
+}
+
+/// After the end, the kernel writes to no frame, although the socket still receives.
+fn a_closed_backend_touches_no_frame(kind: BackendKind) {
+    let mut node = Node::loopback(kind);
+    let peer = udp("127.0.0.1:0");
+    for _ in 0..10 {
+        peer.send_to(&[1; 1200], node.addresses[0]).unwrap();
+    }
+    let (_, heard) = node.receive(PATIENCE);
+    assert!(!heard.is_empty());
+    peer.send_to(&[1; 1200], node.addresses[0]).unwrap();
+    node.backend.close(&mut node.pool);
+    let frames: Vec<FrameId> = std::iter::from_fn(|| node.pool.take()).collect();
+    assert_eq!(frames.len(), node.pool.capacity());
+    for &frame in &frames {
+        node.pool.buffer_mut(frame).fill(2);
+        node.pool.set_len(frame, FRAME_BYTES);
+    }
+    for _ in 0..1000 {
+        peer.send_to(&[1; 1200], node.addresses[0]).unwrap();
+    }
+    assert!(frames.iter().all(|&frame| node.pool.bytes(frame) == [2; FRAME_BYTES]));
 }
 
 /// Dropping in the wrong order, with receives under way and datagrams arriving, breaks nothing.
@@ -419,6 +458,23 @@ fn a_port_is_free_after_the_backend(kind: BackendKind) {
     let address = node.addresses[0];
     drop(node);
     UdpSocket::bind(address).expect("the port is free again at once");
+}
+
+fn useless_sizes_are_refused(kind: BackendKind) {
+    let check = |config: Config, sockets: usize| {
+        let sockets = (0..sockets).map(|_| udp("127.0.0.1:0")).collect();
+        let Err(error) = AnyBackend::new(kind, sockets, &config) else { panic!("{config:?} is accepted") };
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{config:?}: {error}");
+    };
+    check(Config { transmit_slots: 0, ..SMALL }, 1);
+    check(Config { transmit_slots: 8193, ..SMALL }, 1);
+    check(Config { receive_frames: 0, ..SMALL }, 1);
+    check(Config { receive_frames: 1000, ..SMALL }, 1);
+    check(Config { receive_frames: 65_536, ..SMALL }, 1);
+    check(SMALL, 0);
+    check(SMALL, 256);
+    let largest = Config { receive_frames: 32_768, transmit_slots: 8192 };
+    assert!(AnyBackend::new(kind, vec![udp("127.0.0.1:0")], &largest).is_ok());
 }
 
 #[test]

@@ -24,6 +24,7 @@ impl Mmsg {
     /// Takes the worker's sockets; their order gives [`Route::socket`]. Of `config`, `receive_frames` does not matter here:
     /// frames are taken when datagrams are there.
     pub fn new(sockets: Vec<UdpSocket>, config: &Config) -> io::Result<Mmsg> {
+        config.check()?;
         let families = address::families(&sockets)?;
         for socket in &sockets {
             socket.set_nonblocking(true)?;

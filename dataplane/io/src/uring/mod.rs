@@ -43,6 +43,7 @@ pub struct Uring {
 impl Uring {
     /// Takes the worker's sockets; their order gives [`Route::socket`].
     pub fn new(sockets: Vec<UdpSocket>, config: &Config) -> io::Result<Uring> {
+        config.check()?;
         let families = address::families(&sockets)?;
         let (ring, _) = sys::open(sockets.len(), config)?;
         let waker = Waker::new()?;
@@ -165,4 +166,75 @@ fn try_loopback() -> io::Result<()> {
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, "a datagram sent to itself did not come back"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Option<(Uring, Pool, Route)> {
+        if let Err(reason) = permitted() {
+            println!("skipped: {reason}");
+            return None;
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Route { socket: 0, peer: socket.local_addr().unwrap() };
+        Some((Uring::new(vec![socket], &TRIAL).unwrap(), Pool::new(16).unwrap(), to))
+    }
+
+    fn release(pool: &mut Pool, datagram: Datagram) {
+        pool.release(datagram.frame);
+    }
+
+    #[test]
+    fn stopping_ends_every_request() {
+        let Some((mut uring, mut pool, to)) = start() else { return };
+        uring.turn(&mut pool, Duration::ZERO, &mut release).unwrap();
+        assert!(!uring.receive.is_quiet(), "a receive and the waker's read are under way");
+        // One send leaves with the cancellation, and its datagram is already there.
+        uring.commit(3, to);
+        assert!(uring.stop(), "the kernel reports the end of all of them");
+        assert!(uring.receive.is_quiet() && uring.transmit.is_quiet());
+        assert!(uring.turn(&mut pool, Duration::ZERO, &mut release).is_err(), "there is no way back");
+        uring.close(&mut pool);
+        assert_eq!(pool.free(), pool.capacity());
+    }
+
+    #[test]
+    fn an_ended_receive_is_set_up_again_and_counted() {
+        let Some((mut uring, mut pool, to)) = start() else { return };
+        let mut total = Turn::default();
+        // Twice as many as frames are lent: the kernel runs out of them within a turn.
+        for _ in 0..2 * TRIAL.receive_frames {
+            if uring.slot().is_none() {
+                uring.transmit_only();
+            }
+            uring.commit(1, to);
+        }
+        while total.received < 2 * TRIAL.receive_frames {
+            let turn = uring.turn(&mut pool, Duration::from_secs(1), &mut release).unwrap();
+            assert!(turn.received + turn.starved > 0, "{total:?}");
+            total.received += turn.received;
+            total.rearmed += turn.rearmed;
+            total.starved += turn.starved;
+        }
+        assert!(total.rearmed > 0 && total.starved > 0, "{total:?}");
+        uring.close(&mut pool);
+        assert_eq!(pool.free(), pool.capacity());
+    }
+
+    impl Uring {
+        /// Sends what was committed without receiving anything.
+        fn transmit_only(&mut self) {
+            if !self.running {
+                sys::enable(&self.ring).unwrap();
+                self.running = true;
+            }
+            sys::enter(&self.ring, 1, Duration::ZERO).unwrap();
+            for completion in self.ring.completion() {
+                let Request::Send(slot) = Request::of(&completion) else { panic!("only sends are under way") };
+                self.transmit.completed(slot, &completion, &mut Turn::default());
+            }
+        }
+    }
 }

@@ -68,7 +68,7 @@ pub(super) struct Receive {
 unsafe impl Send for Receive {}
 
 impl Receive {
-    /// `frames` is how many are lent at a time.
+    /// `frames` is how many are lent at a time (a power of two, see [`crate::Config`]).
     pub(super) fn new(ring: &IoUring, sockets: &[UdpSocket], waker: &Waker, frames: usize) -> io::Result<Receive> {
         for socket in sockets {
             // The kernel would report "nothing there" instead of waiting for it.
@@ -206,10 +206,6 @@ struct Lent {
 
 impl Lent {
     fn new(ring: &IoUring, frames: usize) -> io::Result<Lent> {
-        if !frames.is_power_of_two() || frames > 1 << 15 {
-            let error = "receive frames number a power of two up to 32,768";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
-        }
         let memory = Memory::map(frames * size_of::<BufRingEntry>())?;
         // SAFETY: needed to lend frames without a system call each. The memory is page-aligned, zeroed, long enough, and
         // kept until the group is unregistered or the ring is gone quiet.

@@ -23,9 +23,6 @@ pub(super) struct Transmit {
 
 impl Transmit {
     pub(super) fn new(sockets: Vec<UdpSocket>, families: Vec<bool>, slots: usize) -> io::Result<Transmit> {
-        if slots == 0 || slots > usize::from(u16::MAX) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "transmit slots number between 1 and 65,535"));
-        }
         Ok(Transmit { slots: Slots::new(slots)?, free: (0..slots as u16).rev().collect(), sockets, families })
     }
 
