@@ -125,6 +125,8 @@ pub enum Dropped {
     IntegrityMissing,
     /// MESSAGE-INTEGRITY of another password.
     IntegrityWrong,
+    /// FINGERPRINT does not match.
+    Fingerprint,
     /// Comprehension-required attributes that are unknown; an authenticated sender gets error 420.
     UnknownAttribute,
     /// The sender believes to be controlled; it gets error 487 and switches (RFC 8445 section 7.3.1.1).

@@ -261,6 +261,9 @@ impl Agent {
         if !message.is_binding || message.class != Class::Request {
             return dropped(Dropped::Method);
         }
+        if message.has_fingerprint() && !message.verify_fingerprint() {
+            return dropped(Dropped::Fingerprint);
+        }
         let Some(username) = message.username else {
             return self.respond(now, &message, datagram.len(), from, out);
         };

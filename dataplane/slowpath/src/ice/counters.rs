@@ -15,6 +15,7 @@ pub struct Counters {
     pub username: u64,
     pub integrity_missing: u64,
     pub integrity_wrong: u64,
+    pub fingerprint: u64,
     pub unknown_attribute: u64,
     pub role_conflict: u64,
     pub amplifying: u64,
@@ -30,6 +31,7 @@ impl Counters {
             Dropped::Username => &mut self.username,
             Dropped::IntegrityMissing => &mut self.integrity_missing,
             Dropped::IntegrityWrong => &mut self.integrity_wrong,
+            Dropped::Fingerprint => &mut self.fingerprint,
             Dropped::UnknownAttribute => &mut self.unknown_attribute,
             Dropped::RoleConflict => &mut self.role_conflict,
             Dropped::Amplifying => &mut self.amplifying,
@@ -39,7 +41,7 @@ impl Counters {
     }
 
     /// All of them by name, for the report to control.
-    pub fn named(&self) -> [(&'static str, u64); 15] {
+    pub fn named(&self) -> [(&'static str, u64); 16] {
         [
             ("ice_accepted", self.accepted),
             ("ice_responded", self.responded),
@@ -51,6 +53,7 @@ impl Counters {
             ("ice_username", self.username),
             ("ice_integrity_missing", self.integrity_missing),
             ("ice_integrity_wrong", self.integrity_wrong),
+            ("ice_fingerprint", self.fingerprint),
             ("ice_unknown_attribute", self.unknown_attribute),
             ("ice_role_conflict", self.role_conflict),
             ("ice_amplifying", self.amplifying),
