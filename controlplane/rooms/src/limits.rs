@@ -29,6 +29,8 @@ pub struct RoomsConfig {
     pub resume_window: Duration,
     /// A fresh token is sent this often.
     pub token_refresh: Duration,
+    /// `MutePublishedTrack` may also unmute.
+    pub remote_unmute: bool,
 }
 
 impl Default for RoomsConfig {
@@ -46,6 +48,7 @@ impl Default for RoomsConfig {
             connect_timeout: Duration::from_secs(60),
             resume_window: Duration::from_secs(30),
             token_refresh: Duration::from_secs(300),
+            remote_unmute: false,
         }
     }
 }
@@ -89,3 +92,15 @@ pub const NODES_MAX: usize = 1_024;
 /// Media sections of a subscriber connection that may be live: what browsers were seen to take. More subscriptions than
 /// this wait until others end.
 pub const SUBSCRIPTIONS_MAX: usize = 500;
+/// Departures that are remembered per room for those who resume. A resuming client that missed more keeps showing someone
+/// who left until it is told otherwise.
+pub const DEPARTED_MAX: usize = 1_024;
+/// How often a participant's note on its node is rewritten at most. Raising it saves link traffic while many join; lowering
+/// it shortens what a control that dies forgets.
+pub const NOTE_PERIOD: Duration = Duration::from_secs(1);
+/// A layer that nobody wants any more is still asked for this long, so that a resume or a page turn does not stall it.
+/// Raising it costs publishers upstream, lowering it costs viewers a wait for a key frame.
+pub const DEMAND_HOLD: Duration = Duration::from_secs(5);
+/// A node whose link is down for this long is given up if there is another one: its calls start anew there. Raising it keeps
+/// calls whose media still flows, lowering it restarts dead ones earlier.
+pub const NODE_GRACE: Duration = Duration::from_secs(30);
