@@ -102,6 +102,8 @@ counters! {
     refuse_full,
     /// Entry refused: it names a transport or track that is not there.
     refuse_unknown,
+    /// Keys that do not fit their profile.
+    refuse_keys,
     /// Events dropped: the caller polls too seldom.
     drop_events,
     /// Frames taken from histories early, as packet memory ran low.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sluice_frames::FRAME_BYTES;
+use sluice_frames::DATAGRAM_BYTES;
+use sluice_messages::Kind;
 
 /// Sizes of a forwarder. All tables are made at start; nothing grows past these numbers.
 #[derive(Clone, Debug)]
@@ -27,8 +28,6 @@ pub struct Config {
     pub history_audio_packets: usize,
     /// Age at which a kept packet goes, whatever the counts say.
     pub history: Duration,
-    /// How long video may wait so that packets for one receiver leave together. Zero flushes at each poll.
-    pub hold: Duration,
     /// Wall clock at `Micros(0)` as a 32.32 NTP timestamp (RFC 3550 section 4).
     pub ntp_offset: u64,
     /// Events waiting for the caller. Beyond it they are dropped and counted; states are sent again on their next change.
@@ -46,7 +45,6 @@ impl Default for Config {
             history_video_packets: 512,
             history_audio_packets: 64,
             history: Duration::from_secs(1),
-            hold: Duration::ZERO,
             ntp_offset: 0,
             events_max: 4096,
         }
@@ -54,6 +52,32 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Upper bound of the memory of a forwarder with this configuration, item by item, in bytes. Packet memory is the
+    /// pool's and not in it; [`Config::frames_wanted`] says how much of that is needed.
+    pub fn memory(&self) -> [(&'static str, usize); 6] {
+        [
+            ("peers", self.peers_max * (size_of::<crate::peer::Peer>() + PEER_HEAP_BYTES)),
+            ("egress queues", self.peers_max * 3 * self.egress_queue_max.next_power_of_two() * size_of::<crate::send::Queued>()),
+            (
+                "tracks",
+                self.tracks_max
+                    * (size_of::<crate::track::Track>()
+                        + crate::track::LAYERS_MAX * self.history_video_packets.next_power_of_two() * size_of::<crate::history::Kept>()),
+            ),
+            ("subscriptions", self.subscriptions_max * (size_of::<crate::subscription::Subscription>() + AUDIO_RECORDS * size_of::<crate::history::Sent>())),
+            ("histories", self.histories_max * VIDEO_RECORDS * size_of::<crate::history::Sent>()),
+            ("indices", (self.peers_max + self.tracks_max * 7 + self.subscriptions_max) * 4 * 16),
+        ]
+    }
+
+    /// Packets kept of one layer.
+    pub(crate) fn history_packets(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Audio => self.history_audio_packets.min(AUDIO_RECORDS),
+            Kind::Video => self.history_video_packets.min(VIDEO_RECORDS),
+        }
+    }
+
     /// Frames that `layers` live layers of video and `voices` live voices hold at most in their histories.
     pub fn frames_wanted(&self, layers: usize, voices: usize) -> usize {
         layers * self.history_video_packets + voices * self.history_audio_packets
@@ -80,11 +104,8 @@ pub const LABEL_BYTES_MAX: usize = 16;
 /// descriptor with its template structure, which stays under 200 bytes.
 pub const PASSTHROUGH_BYTES_MAX: usize = 256;
 
-/// Bytes kept free at the end of a received frame for the translated header extensions.
-pub const FRAME_TAIL_BYTES: usize = PASSTHROUGH_BYTES_MAX;
-
-/// Longest datagram that is taken in: the rest of the frame carries the translated extensions.
-pub const DATAGRAM_BYTES_MAX: usize = FRAME_BYTES - FRAME_TAIL_BYTES;
+/// Longest datagram that is taken in: the rest of its frame carries the extensions to be copied.
+pub const DATAGRAM_BYTES_MAX: usize = DATAGRAM_BYTES - PASSTHROUGH_BYTES_MAX;
 
 /// Payload types a track may have. More in an entry are ignored.
 pub const PAYLOADS_MAX: usize = 16;
@@ -125,6 +146,7 @@ pub const RTCP_BYTES_MAX: usize = 1100;
 
 const _: () = {
     assert!(VIDEO_RECORDS.is_power_of_two() && AUDIO_RECORDS.is_power_of_two());
-    assert!(FRAME_TAIL_BYTES < FRAME_BYTES / 2);
+    // The largest packets in use fit an Ethernet frame.
+    assert!(DATAGRAM_BYTES_MAX >= 1500);
     assert!(LABEL_BYTES_MAX <= 16);
 };

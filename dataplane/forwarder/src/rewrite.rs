@@ -9,23 +9,23 @@ use arrayvec::ArrayVec;
 
 /// What matters of an incoming packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// Extended sequence number within its source.
-    pub index: u64,
-    pub timestamp: u32,
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
     /// VP8 picture id (7 or 15 bits) and TL0PICIDX, where it has them.
-    pub picture_id: Option<u16>,
+    pub(crate) picture_id: Option<u16>,
     pub tl0: Option<u8>,
 }
 
 /// What it becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// Extended sequence number of the outgoing stream; its low 16 bits are the header's, the rest SRTP's roll-over counter.
-    pub index: u64,
-    pub timestamp: u32,
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
     /// Modulo 2^15; a 7-bit field takes its low bits.
-    pub picture_id: u16,
+    pub(crate) picture_id: u16,
     pub tl0: u8,
 }
 
@@ -47,7 +47,7 @@ const SEGMENTS: usize = 16;
 
 /// State of one outgoing stream.
 #[derive(Debug)]
-pub struct Rewriter {
+pub(crate) struct Rewriter {
     /// Oldest first; empty before the first switch. The last is open.
     segments: ArrayVec<Segment, SEGMENTS>,
     /// Highest incoming index seen of the current source, forwarded or dropped.
@@ -69,7 +69,7 @@ const PICTURE_MASK: u16 = 0x7fff;
 impl Rewriter {
     /// A stream whose first packet gets the low 15 bits of `random` as its sequence number, so that a receiver that joins
     /// late by a few packets still guesses roll-over counter 0 (RFC 3711 section 3.3.1).
-    pub fn new(random: u64) -> Rewriter {
+    pub(crate) fn new(random: u64) -> Rewriter {
         Rewriter {
             segments: ArrayVec::new(),
             highest: 0,
@@ -88,29 +88,34 @@ impl Rewriter {
         }
     }
 
+    /// Continues an outgoing stream of which everything before `next` was sent by somebody else.
+    pub(crate) fn start_at(&mut self, next: u64) {
+        self.next = next;
+    }
+
     /// Timestamp sent last, once anything was sent.
-    pub fn last_timestamp(&self) -> Option<u32> {
+    pub(crate) fn last_timestamp(&self) -> Option<u32> {
         self.sent_any.then_some(self.last.timestamp)
     }
 
     /// Next outgoing index that was never given out.
-    pub fn next_index(&self) -> u64 {
+    pub(crate) fn next_index(&self) -> u64 {
         self.next
     }
 
     /// What is added to the source's timestamps now.
-    pub fn timestamp_offset(&self) -> u32 {
+    pub(crate) fn timestamp_offset(&self) -> u32 {
         self.timestamp_offset
     }
 
     /// How far outgoing timestamps are ahead of true media time.
-    pub fn skew(&self) -> u32 {
+    pub(crate) fn skew(&self) -> u32 {
         self.skew
     }
 
     /// Starts a new source (another layer, a replaced one, or the first): `packet` follows all that was sent. `wanted` is
     /// the outgoing timestamp it should have by media time; it gets that or the first one after the last sent.
-    pub fn switch(&mut self, packet: Incoming, wanted: Option<u32>) {
+    pub(crate) fn switch(&mut self, packet: Incoming, wanted: Option<u32>) {
         let ideal = wanted.unwrap_or(self.last.timestamp.wrapping_add(1));
         let mut timestamp = ideal;
         if self.sent_any && (timestamp.wrapping_sub(self.last.timestamp) as i32) <= 0 {
@@ -125,29 +130,8 @@ impl Rewriter {
         self.dropping = None;
     }
 
-    /// Goes on with the same source after a pause: `packet` follows all that was sent, timestamps keep their offset.
-    pub fn resume(&mut self, packet: Incoming) {
-        let highest = self.highest;
-        let Some(last) = self.segments.last_mut() else {
-            return self.switch(packet, None);
-        };
-        if packet.index <= highest || packet.index < last.start {
-            return;
-        }
-        last.end = highest + 1;
-        if last.start >= last.end {
-            self.segments.pop();
-        }
-        let tl0 = packet.tl0.unwrap_or(0);
-        self.tl0_offset = self.last.tl0.wrapping_add(1).wrapping_sub(tl0);
-        let segment = self.following(packet);
-        self.push(segment);
-        self.highest = packet.index;
-        self.dropping = None;
-    }
-
     /// Leaves a packet out on purpose: what follows closes up. `frame` is its picture id if its whole frame is left out.
-    pub fn skip(&mut self, packet: Incoming, frame: Option<u16>) {
+    pub(crate) fn skip(&mut self, packet: Incoming, frame: Option<u16>) {
         if packet.index <= self.highest {
             return;
         }
@@ -175,12 +159,12 @@ impl Rewriter {
     }
 
     /// True for a further packet of the frame that is being left out.
-    pub fn is_dropping(&self, picture_id: u16) -> bool {
+    pub(crate) fn is_dropping(&self, picture_id: u16) -> bool {
         self.dropping == Some(picture_id)
     }
 
     /// What `packet` becomes; none if it has no place (from before a switch, of a dropped frame, or too late).
-    pub fn map(&mut self, packet: Incoming) -> Option<Outgoing> {
+    pub(crate) fn map(&mut self, packet: Incoming) -> Option<Outgoing> {
         let segment = self.segments.iter().rev().find(|s| s.start <= packet.index)?;
         if packet.index >= segment.end || (segment.closed_by.is_some() && segment.closed_by == packet.picture_id) {
             return None;
@@ -290,18 +274,5 @@ mod tests {
         assert_eq!(r.skew(), 10_001);
         assert_eq!(b.picture_id, (a.picture_id + 1) & PICTURE_MASK);
         assert_eq!(b.tl0, a.tl0.wrapping_add(1));
-    }
-
-    #[test]
-    fn a_pause_leaves_no_gap() {
-        let mut r = Rewriter::new(0);
-        r.switch(packet(0, 0), Some(0));
-        r.map(packet(0, 0)).unwrap();
-        r.map(packet(2, 2)).unwrap();
-        r.resume(packet(50, 20));
-        let out = r.map(packet(50, 20)).unwrap();
-        assert_eq!((out.index, out.timestamp), (3, 60_000));
-        assert_eq!(r.map(packet(1, 1)).unwrap().index, 1, "late from before the pause");
-        assert_eq!(r.map(packet(30, 9)), None, "from within the pause");
     }
 }

@@ -141,8 +141,8 @@ impl<T> Slab<T> {
         self.rows.len() as u32
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.rows.iter().enumerate().filter_map(|(i, row)| row.as_ref().map(|row| (i as u32, row)))
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.rows.len()
     }
 }
 
