@@ -10,7 +10,7 @@ mod media;
 mod token;
 mod up;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -23,7 +23,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_)) { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
     let result = match cli.role {
         Role::Up(options) => up::run(options),
         Role::Control(options) => control::run(options),

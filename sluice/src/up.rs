@@ -56,15 +56,23 @@ pub fn run(options: UpOptions) -> anyhow::Result<()> {
 pub fn greet(server: &Server, mode: &Mode) {
     let url = server.url();
     let (key, secret) = &mode.first;
+    let program = std::env::args().next().unwrap_or_else(|| "sluice".into());
     println!("Page:   {url}");
     if mode.development {
-        println!("Key:    {key}, secret {secret} (development mode: loopback only)");
+        println!("Key:    {key}, secret {secret} (development mode: this machine only)");
     } else {
         println!("Key:    {key}");
     }
-    println!("Token:  sluice token --room demo --identity ann");
-    if url.starts_with("http://") && !mode.development {
-        println!("Browsers give no camera on plain http except on localhost: start with --tls self-signed, or put a TLS proxy in front.");
+    println!("Token:  {program} token --room demo --identity ann");
+    if mode.development {
+        println!(
+            "Others: browsers give camera and microphone to https and localhost only. For other machines: \
+             SLUICE_KEYS=\"mykey: $(openssl rand -hex 32)\" {program} up --listen 0.0.0.0:7880 --media 0.0.0.0:7882 --tls self-signed"
+        );
+    } else if url.starts_with("http://") {
+        println!(
+            "Camera: browsers give camera and microphone to https and localhost only: add --tls self-signed, or put a proxy with TLS in front"
+        );
     }
 }
 
