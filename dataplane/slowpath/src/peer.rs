@@ -63,7 +63,7 @@ pub enum Input<'a> {
     Timeout,
     /// Data channels of the transport as they are now.
     Data(Option<Data>),
-    /// The transport goes away: tells the client (close_notify).
+    /// The transport goes away: tells the client (close_notify). No [`Output::Closed`] follows.
     Close,
 }
 
@@ -78,7 +78,7 @@ pub enum Output {
     ChannelOpen(DataKind),
     /// Messages of this kind cannot be sent any more: the client closed the channel or broke SCTP. Media goes on.
     ChannelClosed(DataKind),
-    /// A message from the client.
+    /// A message from the client, which may send ([`Data::may_send`]).
     Message { kind: DataKind, payload: Vec<u8> },
     /// The peer is dead; nothing comes after this.
     Closed(Failure),
@@ -197,7 +197,11 @@ impl Peer {
             Input::Timeout => {}
             Input::Data(wanted) => self.data.want(wanted),
             Input::Close => {
-                dtls_result = dtls_result.and_then(|()| dtls.close());
+                // A library that refuses to say goodbye changes nothing.
+                let _ = dtls.close();
+                self.drain(at);
+                self.dtls = None;
+                return Ok(());
             }
         }
         self.drain(at);
@@ -207,9 +211,6 @@ impl Peer {
         }
         self.data.timeout(at);
         self.pump(at);
-        if matches!(input, Input::Close) {
-            self.dtls = None;
-        }
         result
     }
 
@@ -285,8 +286,8 @@ impl Peer {
 /// loop in a library.
 const PUMP_TURNS_MAX: usize = 16;
 
-/// A DTLS record holds 16 KiB at most (RFC 6347 section 4.1).
-const SCRATCH_BYTES: usize = (16 << 10) + 256;
+/// What is lent to DTLS for one output; it asks for more in the rare case that a record is longer than a datagram.
+const SCRATCH_BYTES: usize = 2048;
 
 /// What DTLS never gets to see: bytes that are no record of it (RFC 9443), and, once connected, plaintext ClientHellos and
 /// alerts, with which anybody who can forge an address could end a running association.

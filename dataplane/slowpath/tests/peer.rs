@@ -212,6 +212,42 @@ fn handshakes_survive_loss_reordering_and_duplicates() {
 }
 
 #[test]
+fn lossy_messages_are_lost_and_nothing_waits_for_them() {
+    let mut world = open_world(Version::V12, OURS);
+    world.weather = Weather { loss: 0.2, duplicate: 0.0, delay_us: 10_000, jitter_us: 5_000 };
+    for number in 0..200u8 {
+        world.input(Input::Send { kind: DataKind::Lossy, payload: &[number; 800] }).unwrap();
+        world.run(Duration::from_millis(20), |_| false);
+    }
+    world.input(Input::Send { kind: DataKind::Reliable, payload: b"last" }).unwrap();
+    assert!(world.run(SOON, |w| w.client.received.iter().any(|(_, _, p)| p == b"last")));
+    let arrived =
+        world.client.received.iter().filter(|(stream, ppid, _)| *stream == 3 && *ppid == Ppid::Binary).count();
+    assert!((100..200).contains(&arrived), "{arrived} of 200 arrived at a loss of 20 %");
+    assert_eq!(world.peer.counters().messages_lossy_dropped, 0);
+}
+
+#[test]
+fn a_client_without_the_permission_sends_in_vain() {
+    let mut world = open_world(Version::V12, Data { may_send: false, ..THEIRS });
+    let now = world.now;
+    world.client.write(now, 0, Ppid::Binary, b"not allowed");
+    assert!(world.run(SOON, |w| w.peer.counters().messages_forbidden == 1));
+    world.input(Input::Data(Some(THEIRS))).unwrap();
+    world.client.write(now, 0, Ppid::Binary, b"allowed");
+    assert!(world.run(SOON, |w| messages(w) == [(DataKind::Reliable, b"allowed".to_vec())]));
+}
+
+#[test]
+fn data_channels_can_come_after_the_connection() {
+    let mut world = World::new(Version::V13, None, Weather::FINE, 1);
+    assert!(world.run(SOON, |w| connected(w).is_some()));
+    assert!(!world.run(Duration::from_secs(1), |w| w.client.established), "SCTP is not answered unasked");
+    world.input(Input::Data(Some(OURS))).unwrap();
+    assert!(world.run(Duration::from_secs(20), |w| open_kinds(w).len() == 3));
+}
+
+#[test]
 fn nobody_answers_and_the_handshake_ends() {
     let mut world = World::new(Version::V12, None, Weather { loss: 0.0, ..Weather::FINE }, 1);
     world.run(Duration::from_millis(11), |_| false);
@@ -232,6 +268,7 @@ fn a_client_that_closes_is_gone_and_so_are_we_when_we_close() {
     let mut world = open_world(Version::V13, OURS);
     world.input(Input::Close).unwrap();
     assert!(world.peer.is_closed());
+    assert_eq!(closed(&world), None, "who closes needs no report");
     assert_eq!(world.input(Input::Send { kind: DataKind::Reliable, payload: b"x" }), Err(SendError::NotOpen));
 }
 

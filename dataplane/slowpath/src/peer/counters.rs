@@ -13,6 +13,8 @@ pub struct Counters {
     pub messages_too_long: u64,
     /// On a channel with an unknown label, or before it was opened.
     pub messages_unknown: u64,
+    /// From a client that may not send data.
+    pub messages_forbidden: u64,
     /// For the client, dropped because too much was waiting on a channel without retransmission.
     pub messages_lossy_dropped: u64,
     /// Messages of the channel establishment protocol that made no sense, or one channel too many.
@@ -25,13 +27,14 @@ pub struct Counters {
 
 impl Counters {
     /// All of them by name, for the report to control.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("dtls_datagrams_dropped", self.datagrams_dropped),
             ("data_messages_received", self.messages_received),
             ("data_messages_sent", self.messages_sent),
             ("data_messages_too_long", self.messages_too_long),
             ("data_messages_unknown", self.messages_unknown),
+            ("data_messages_forbidden", self.messages_forbidden),
             ("data_messages_lossy_dropped", self.messages_lossy_dropped),
             ("data_channels_refused", self.channels_refused),
             ("data_associations_lost", self.associations_lost),

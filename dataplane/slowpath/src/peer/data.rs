@@ -78,6 +78,10 @@ impl Channels {
             TransportConfig::default()
                 .with_max_init_retransmits(None)
                 .with_max_data_retransmits(None)
+                // As browsers have it: a lost chat message waits half a second, not three.
+                .with_rto_initial_ms(500)
+                .with_rto_min_ms(400)
+                .with_rto_max_ms(10_000)
                 .with_max_receive_buffer_size(RECEIVE_BUFFER_BYTES)
                 .with_max_receive_message_size(REASSEMBLY_BYTES_MAX)
                 .with_max_send_message_size(MESSAGE_BYTES_MAX as u32)
@@ -246,8 +250,8 @@ impl Channels {
     }
 
     fn deliver(&self, id: u16, payload: Vec<u8>, outputs: &mut impl Extend<Output>, counters: &mut Counters) {
-        // A message on a channel of ours counts as its acknowledgement (RFC 8832 section 6); a lost ACK does not exist.
         match self.channels.iter().find(|c| c.stream == id).and_then(|c| c.kind) {
+            Some(_) if !self.wanted.is_some_and(|d| d.may_send) => counters.messages_forbidden += 1,
             Some(kind) => {
                 counters.messages_received += 1;
                 outputs.extend([Output::Message { kind, payload }]);
