@@ -142,7 +142,8 @@ pub enum Dropped {
 /// A change that comes with time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A route has lost its consent: nothing is sent to it or taken from it any more.
+    /// A route has lost its consent: nothing is sent to it or taken from it any more. If it was the selected one,
+    /// [`Agent::selected`] now names another, or none.
     Unrouted { transport: TransportId, route: Route },
     /// No check for [`Config::disconnected`].
     Disconnected { transport: TransportId },

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use aws_lc_rs::hmac;
 use proptest::prelude::*;
 use sluice_frames::Route;
 use sluice_messages::{Ice, IceCredentials, TransportId};
@@ -415,6 +416,21 @@ fn an_unknown_required_attribute_is_an_error_only_to_the_authenticated() {
     let mut bench = Bench::one();
     let answer = bench.input(0, &datagram, port(1));
     assert_eq!(answer, Answer { reply: None, outcome: Outcome::Dropped(Dropped::UnknownAttribute) });
+
+    let mut datagram = username_only(b"alfa:client");
+    datagram.extend_from_slice(&[0x7f, 0x01, 0, 0]);
+    // RFC 8489 section 14.5: the length that is signed includes MESSAGE-INTEGRITY itself.
+    datagram[3] = (datagram.len() - 20 + 24) as u8;
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, credentials("alfa").pwd.as_bytes());
+    let tag = hmac::sign(&key, &datagram);
+    datagram.extend_from_slice(&[0, 8, 0, 20]);
+    datagram.extend_from_slice(tag.as_ref());
+    let answer = bench.input(0, &datagram, port(1));
+    assert_eq!(answer.outcome, Outcome::Dropped(Dropped::UnknownAttribute));
+    let reply = Message::parse(&bench.out[..answer.reply.unwrap()]).unwrap();
+    assert_eq!(reply.error_code, Some(420));
+    assert!(reply.verify_integrity(credentials("alfa").pwd.as_bytes()));
+    assert_eq!(bench.agent.by_route(&port(1)), None);
 }
 
 #[test]

@@ -56,7 +56,8 @@ enum Life {
 }
 
 impl Agent {
-    /// An agent with room for `config.transports_max` transports; it does not allocate per check.
+    /// An agent with room for `config.transports_max` transports. A check allocates nothing, unless transports have more
+    /// than two routes each on average: then the table of routes grows once.
     pub fn new(config: Config) -> Agent {
         let max = config.transports_max;
         Agent {
