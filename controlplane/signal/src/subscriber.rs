@@ -76,9 +76,10 @@ struct Slot {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 enum State {
     Sending(Box<Sending>),
-    /// Its track is removed; to be offered inactive, or stopped where the client cannot reuse it.
+    /// Its track is removed; to be offered inactive, or with port zero where it cannot be reused.
     Closing {
         codecs: Vec<Codec>,
+        stop: bool,
     },
     /// The client knows that it is inactive: a track of the same kind may take it.
     Free {
@@ -208,7 +209,8 @@ impl Subscriber {
             }
             return Ok(());
         }
-        let free = |slot: &Slot| slot.kind == track.kind && matches!(slot.state, State::Free { .. });
+        let reuse = self.reuses(&track);
+        let free = |slot: &Slot| reuse && slot.kind == track.kind && matches!(slot.state, State::Free { .. });
         let stopped = |slot: &Slot| matches!(slot.state, State::Stopped);
         let index = self.slots.iter().position(free).or_else(|| self.slots.iter().position(stopped));
         if index.is_none() && self.slots.len() + 1 >= sdp::MEDIA_MAX {
@@ -352,10 +354,15 @@ impl Subscriber {
         codecs
     }
 
+    /// A receiver keeps its first track id for life, so that clients must find the track by the stream id.
+    fn reuses(&self, track: &SubscribedTrack) -> bool {
+        self.quirks.transceiver_reuse && track.stream.is_none()
+    }
+
     fn close(&mut self, index: usize) {
         if let Some(sending) = self.slots[index].sending() {
-            let codecs = self.codecs(&sending.track);
-            self.slots[index].state = State::Closing { codecs };
+            let (codecs, stop) = (self.codecs(&sending.track), !self.reuses(&sending.track));
+            self.slots[index].state = State::Closing { codecs, stop };
             self.changed = true;
         }
     }
@@ -405,11 +412,10 @@ impl Subscriber {
                 stereo = track.stereo;
                 self.codecs(track)
             }
-            State::Closing { codecs } | State::Free { codecs } => codecs.clone(),
+            State::Closing { codecs, .. } | State::Free { codecs } => codecs.clone(),
             State::Stopped => Vec::new(),
         };
-        let stops = matches!(slot.state, State::Closing { .. }) && !self.quirks.transceiver_reuse;
-        if stops || matches!(slot.state, State::Stopped) {
+        if matches!(slot.state, State::Closing { stop: true, .. } | State::Stopped) {
             media.port = 0;
         }
         // The grammar wants at least one format, also where nothing is sent.
@@ -449,7 +455,6 @@ impl Subscriber {
 
     /// Brings a slot to what the client answered for it; returns its track if the client cannot decode it.
     fn apply(&mut self, index: usize, offered: Option<u32>, answer: &Media) -> Option<TrackId> {
-        let reuse = self.quirks.transceiver_reuse;
         let slot = &mut self.slots[index];
         match &mut slot.state {
             State::Sending(sending) if offered == Some(sending.ssrc) => {
@@ -466,8 +471,8 @@ impl Subscriber {
             }
             // It took the slot after the offer was made.
             State::Sending(_) => None,
-            State::Closing { codecs } => {
-                if answer.port == 0 || (offered.is_none() && !reuse) {
+            State::Closing { codecs, stop } => {
+                if answer.port == 0 || (offered.is_none() && *stop) {
                     slot.state = State::Stopped;
                 } else if offered.is_none() {
                     slot.state = State::Free { codecs: std::mem::take(codecs) };

@@ -1,0 +1,6 @@
+//! Both negotiations against descriptions of real clients, and parsers against garbage.
+
+mod descriptions;
+mod publisher;
+mod subscriber;
+mod support;
