@@ -97,7 +97,8 @@ impl Rooms {
                 call
             }
         };
-        let Rooms { rooms, shared, .. } = self;
+        let Rooms { rooms, shared, touched, .. } = self;
+        touched.insert(call);
         let Some(room) = rooms.get_mut(&call) else { return Err(JoinError::NoRoom) };
         room.admit(shared, socket, claims, params)
     }

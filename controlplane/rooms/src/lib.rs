@@ -28,9 +28,6 @@ mod subscribe;
 mod timers;
 mod wish;
 
-#[cfg(test)]
-mod tests;
-
 pub use command::{ApiCall, Command, NodeId, NodeState, Now, ReplyId, SocketClosed, SocketId};
 pub use dice::Seed;
 pub use effect::{ApiAnswer, ApiCode, ApiError, CloseReason, Effect, Notice};

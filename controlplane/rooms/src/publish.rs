@@ -192,9 +192,12 @@ impl Room {
                 shared.out.notice(Notice::TrackPublished { room, participant: participant_sid, track: sid });
                 self.changes.demand.insert((key, id));
             }
-            // Receivers were told of other formats: they are offered the track anew.
-            Some(before) if before.payloads != row.payloads => self.withdraw(shared, key, id),
-            Some(_) => self.rewish_all(shared, key, id),
+            Some(before) => {
+                if before.payloads != row.payloads {
+                    self.reoffer(shared, key, id);
+                }
+                self.rewish_all(shared, key, id);
+            }
         }
         self.touch(key, false);
         self.reconsider_track(shared, key, id);

@@ -29,7 +29,7 @@ impl Rooms {
     ) -> Result<(), JoinError> {
         let sid = params.reconnect.as_ref().map(|reconnect| reconnect.sid.clone()).unwrap_or_default();
         let call = *self.names.get(name).ok_or(JoinError::Unknown)?;
-        let Rooms { rooms, shared, .. } = self;
+        let Rooms { rooms, shared, touched, .. } = self;
         let room = rooms.get_mut(&call).ok_or(JoinError::Unknown)?;
         let participant = room.by_identity(&claims.sub).ok_or(JoinError::Unknown)?;
         // Every client names its sid; one that does not can only mean its identity's session.
@@ -37,6 +37,7 @@ impl Rooms {
             return Err(JoinError::Unknown);
         }
         let key = participant.key;
+        touched.insert(call);
         room.resume(shared, key, socket, params);
         Ok(())
     }

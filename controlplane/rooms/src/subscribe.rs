@@ -1,7 +1,7 @@
 //! Subscriptions: who shall receive what, offers and answers, and what each client wants of a track.
 
 use livekit_protocol::{
-    SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission, SubscriptionPermissionUpdate,
+    AudioTrackFeature, SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission, SubscriptionPermissionUpdate,
     SubscriptionResponse, TrackSubscribed, UpdateSubscription, UpdateTrackSettings, signal_response::Message,
 };
 use sluice_messages::{Data, Entry, Key, Op, TrackId};
@@ -48,26 +48,13 @@ impl Room {
     }
 
     fn subscribe(&mut self, shared: &mut Shared, receiver: ParticipantKey, owner: ParticipantKey, id: TrackId) {
-        let sync_streams = self.settings.sync_streams;
-        let Some(from) = self.participants.get(&owner) else { return };
-        let Some((track, row)) = from.track_by_id(id).and_then(|track| Some((track, track.row.as_ref()?))) else { return };
-        let sid = track.info.sid.clone();
-        #[expect(deprecated, reason = "most clients still say stereo in the old field")]
-        let stereo = track.info.stereo || track.info.audio_features.contains(&0);
-        let offered = SubscribedTrack {
-            track: id,
-            kind: row.kind,
-            participant_sid: from.sid.clone(),
-            track_sid: sid.clone(),
-            stream: Some(track.info.stream.clone()).filter(|stream| sync_streams && !stream.is_empty()),
-            payloads: row.payloads.clone(),
-            stereo,
-        };
+        let Some(offered) = self.offered(owner, id) else { return };
         let Some(to) = self.participants.get_mut(&receiver) else { return };
         let socket = to.socket;
         if to.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return;
         }
+        let sid = offered.track_sid.clone();
         let Some(subscriber) = to.subscriber() else { return };
         match subscriber.add(offered) {
             Ok(()) => {
@@ -78,8 +65,42 @@ impl Room {
                 to.undecodable.insert(id);
                 unsupported(shared, socket, sid);
             }
-            // Room is made when something else is unsubscribed.
+            // Tried again when the client asks for it or the track changes.
             Err(AddError::Full) => {}
+        }
+    }
+
+    /// A track as its receivers are offered it.
+    fn offered(&self, owner: ParticipantKey, id: TrackId) -> Option<SubscribedTrack> {
+        let from = self.participants.get(&owner)?;
+        let track = from.track_by_id(id)?;
+        let row = track.row.as_ref()?;
+        let features = &track.info.audio_features;
+        #[expect(deprecated, reason = "most clients still say stereo in the old field")]
+        let stereo = track.info.stereo || features.contains(&(AudioTrackFeature::TfStereo as i32));
+        let stream = Some(track.info.stream.clone()).filter(|stream| self.settings.sync_streams && !stream.is_empty());
+        Some(SubscribedTrack {
+            track: id,
+            kind: row.kind,
+            participant_sid: from.sid.clone(),
+            track_sid: track.info.sid.clone(),
+            stream,
+            payloads: row.payloads.clone(),
+            stereo,
+        })
+    }
+
+    /// The publisher sends other formats than before: its receivers are offered them.
+    pub(crate) fn reoffer(&mut self, shared: &mut Shared, owner: ParticipantKey, id: TrackId) {
+        let Some(offered) = self.offered(owner, id) else { return };
+        for receiver in self.participants.keys().copied().collect::<Vec<_>>() {
+            let Some(to) = self.participants.get_mut(&receiver).filter(|p| p.subscriptions.contains_key(&id)) else {
+                continue;
+            };
+            match to.subscriber().map(|subscriber| subscriber.add(offered.clone())) {
+                Some(Ok(())) => drop(self.changes.receivers.insert(receiver)),
+                _ => self.unsubscribe(shared, receiver, id),
+            }
         }
     }
 

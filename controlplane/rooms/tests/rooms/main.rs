@@ -1,0 +1,10 @@
+//! Rooms as their clients, the node and the API see them.
+
+mod api;
+mod join;
+mod media;
+mod publish;
+mod restart;
+mod resume;
+mod scale;
+mod world;
