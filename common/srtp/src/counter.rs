@@ -120,3 +120,24 @@ impl Counter {
 fn roc_of(index: u64) -> u32 {
     (index >> 16) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3711_b2_key_stream() {
+        let keys = SessionKeys {
+            encryption: hex::decode("2b7e151628aed2a6abf7158809cf4f3c").unwrap()[..].try_into().unwrap(),
+            authentication: [0; 20],
+            salt: hex::decode("f0f1f2f3f4f5f6f7f8f9fafbfcfd").unwrap().try_into().unwrap(),
+        };
+        let counter = Counter::new(&keys).unwrap();
+        let mut key_stream = [0; 48];
+        counter.key_stream(0, 0).apply_keystream(&mut key_stream);
+        assert_eq!(
+            hex::encode(key_stream),
+            "e03ead0935c95e80e166b16dd92b4eb4d23513162b02d0f72a43a2fe4a5f97ab41e95b3bb0a2e8dd477901e4fca894c0"
+        );
+    }
+}

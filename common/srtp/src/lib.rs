@@ -5,6 +5,7 @@
 mod cipher;
 mod counter;
 mod derive;
+pub mod exercise;
 mod gcm;
 mod material;
 mod receiver;

@@ -119,14 +119,14 @@ impl Iterator for Arrivals<'_> {
 
     fn next(&mut self) -> Option<Arrival> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let symbol = match self.symbols.next() {
-            Some(symbol) => symbol,
-            None => {
-                let (&chunk, rest) = self.chunks.split_first()?;
-                self.chunks = rest;
-                self.symbols = Symbols::new(chunk);
-                self.symbols.next()?
+        // A run may be of length zero.
+        let symbol = loop {
+            if let Some(symbol) = self.symbols.next() {
+                break symbol;
             }
+            let (&chunk, rest) = self.chunks.split_first()?;
+            self.chunks = rest;
+            self.symbols = Symbols::new(chunk);
         };
         let (delta, rest) = self.deltas.split_at_checked(usize::from(symbol))?;
         self.deltas = rest;
