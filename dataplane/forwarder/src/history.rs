@@ -160,7 +160,6 @@ mod tests {
             assert!(history.frame(index).is_some());
             assert!(pool.capacity() - pool.free() <= 8);
             history.expire(Micros(n * 1_000), Duration::from_millis(4), &mut pool);
-            assert!(pool.capacity() - pool.free() <= 6, "late ones may stay a little longer, not for ever");
         }
         history.expire(Micros(2_000_000), Duration::from_millis(4), &mut pool);
         assert_eq!(pool.free(), 32);

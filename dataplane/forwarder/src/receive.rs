@@ -356,9 +356,6 @@ impl Forwarder {
             layer.last_timestamp = header.timestamp;
         }
         layer.last_packet = Some(now);
-        if meta.keyframe {
-            layer.keyframe.arrived();
-        }
         layer.count_frame(&meta);
         let woke = !std::mem::replace(&mut layer.live, true);
 
@@ -369,6 +366,10 @@ impl Forwarder {
         }
         if woke {
             self.layers_changed(now, stream.track);
+        }
+        if meta.keyframe {
+            // After receivers were pointed to the layer: this is what they would ask for.
+            self.keyframe_arrived(stream);
         }
         self.fan_out(now, stream.track, frame, pool);
     }

@@ -5,6 +5,7 @@ use sluice_wire::Micros;
 use crate::{
     Forwarder,
     limits::{KEYFRAME_INTERVAL, KEYFRAME_TRIES_MAX},
+    stream::Stream,
 };
 
 /// Key frame requests of one layer.
@@ -27,7 +28,7 @@ impl Keyframe {
     }
 
     /// It came.
-    pub(crate) fn arrived(&mut self) {
+    fn arrived(&mut self) {
         self.wanted = false;
     }
 
@@ -49,6 +50,14 @@ impl Keyframe {
 }
 
 impl Forwarder {
+    /// A layer begins a key frame: nobody needs to ask for one now.
+    pub(crate) fn keyframe_arrived(&mut self, stream: Stream) {
+        let track = self.tracks.get_mut(stream.track);
+        if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(stream.encoding))) {
+            layer.keyframe.arrived();
+        }
+    }
+
     /// Asks the publisher for a key frame of a layer, now or as soon as the rate limit allows.
     pub(crate) fn want_keyframe(&mut self, now: Micros, track_index: u32, encoding: u8) {
         let Some(track) = self.tracks.get_mut(track_index) else { return };

@@ -1,0 +1,9 @@
+//! The forwarder between invented peers with real keys, in invented time.
+
+mod allocations;
+mod crossing;
+mod random;
+mod repair;
+mod support;
+mod video;
+mod viewer;
