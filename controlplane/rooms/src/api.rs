@@ -79,7 +79,8 @@ impl Rooms {
 
     /// Making a room that exists changes nothing and answers with it.
     fn create_room(&mut self, request: proto::CreateRoomRequest) -> Answer {
-        grants::check_room(&request.name).map_err(|error| ApiError::new(ApiCode::InvalidArgument, error.to_string()))?;
+        grants::check_room(&request.name)
+            .map_err(|error| ApiError::new(ApiCode::InvalidArgument, error.to_string()))?;
         if request.metadata.len() > METADATA_BYTES_MAX {
             return Err(too_long("metadata"));
         }
@@ -89,7 +90,8 @@ impl Rooms {
         }
         if !self.names.contains_key(&request.name) {
             let call = self.create(&request.name);
-            let call = call.ok_or_else(|| ApiError::new(ApiCode::ResourceExhausted, "the server takes no more rooms"))?;
+            let call =
+                call.ok_or_else(|| ApiError::new(ApiCode::ResourceExhausted, "the server takes no more rooms"))?;
             let node = self.shared.place(&request.name);
             if let Some(room) = self.rooms.get_mut(&call) {
                 let secs = |value: u32| (value > 0).then(|| Duration::from_secs(u64::from(value)));

@@ -75,7 +75,10 @@ impl Room {
         }
         let qualities = || {
             [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High]
-                .map(|quality| SubscribedQuality { quality: quality as i32, enabled: (quality as i32) < i32::from(wanted) })
+                .map(|quality| SubscribedQuality {
+                    quality: quality as i32,
+                    enabled: (quality as i32) < i32::from(wanted),
+                })
                 .to_vec()
         };
         let codec = track.info.mime_type.rsplit('/').next().unwrap_or_default().to_owned();
@@ -100,7 +103,9 @@ impl Room {
         let qualities = wishes.filter(|wish| wish.enabled).map(|wish| match row.encodings.len() {
             // Spatial layers of one stream are not told apart by what is forwarded.
             0 | 1 => ALL,
-            many => wish::encoding_quality(usize::from(wish.max_encoding).min(many - 1), &track.info, &row.encodings) + 1,
+            many => {
+                wish::encoding_quality(usize::from(wish.max_encoding).min(many - 1), &track.info, &row.encodings) + 1
+            }
         });
         qualities.max().unwrap_or(0)
     }

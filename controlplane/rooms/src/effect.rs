@@ -134,18 +134,61 @@ impl ApiCode {
 /// Life of rooms, participants and tracks.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
-    RoomStarted { room: String, sid: String },
-    RoomFinished { room: String, sid: String },
-    ParticipantJoined { room: String, sid: String, identity: String },
-    ParticipantActive { room: String, sid: String, identity: String },
-    ParticipantResumed { room: String, sid: String, identity: String },
-    ParticipantLeft { room: String, sid: String, identity: String, reason: proto::DisconnectReason },
-    TrackPublished { room: String, participant: String, track: String },
-    TrackUnpublished { room: String, participant: String, track: String },
+    RoomStarted {
+        room: String,
+        sid: String,
+    },
+    RoomFinished {
+        room: String,
+        sid: String,
+    },
+    ParticipantJoined {
+        room: String,
+        sid: String,
+        identity: String,
+    },
+    ParticipantActive {
+        room: String,
+        sid: String,
+        identity: String,
+    },
+    ParticipantResumed {
+        room: String,
+        sid: String,
+        identity: String,
+    },
+    ParticipantLeft {
+        room: String,
+        sid: String,
+        identity: String,
+        reason: proto::DisconnectReason,
+    },
+    TrackPublished {
+        room: String,
+        participant: String,
+        track: String,
+    },
+    TrackUnpublished {
+        room: String,
+        participant: String,
+        track: String,
+    },
     /// A join or resume that was answered with `leave`.
-    Refused { room: String, identity: String, reason: String },
+    Refused {
+        room: String,
+        identity: String,
+        reason: String,
+    },
     /// A description or request of a client that was not accepted; its session goes on or was told to reconnect.
-    BadRequest { room: String, identity: String, reason: String },
+    BadRequest {
+        room: String,
+        identity: String,
+        reason: String,
+    },
     /// A node gave back these many rooms and participants.
-    Restored { node: String, rooms: usize, participants: usize },
+    Restored {
+        node: String,
+        rooms: usize,
+        participants: usize,
+    },
 }

@@ -174,7 +174,13 @@ impl Room {
         Ok(())
     }
 
-    fn enter(&mut self, shared: &mut Shared, socket: SocketId, claims: Claims, params: ConnectParams) -> ParticipantKey {
+    fn enter(
+        &mut self,
+        shared: &mut Shared,
+        socket: SocketId,
+        claims: Claims,
+        params: ConnectParams,
+    ) -> ParticipantKey {
         let now = shared.now;
         let key = shared.key();
         let permission = Permission::of(claims.video.as_ref().unwrap_or(&Default::default()));

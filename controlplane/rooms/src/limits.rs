@@ -73,6 +73,10 @@ pub const ROOM_BYTES_MAX: usize = 256;
 pub const TRACK_NAME_BYTES_MAX: usize = 256;
 /// Bytes of a client's id for a track; browsers use UUIDs.
 pub const CID_BYTES_MAX: usize = 256;
+/// Bytes of a request to publish: what of it is shown to everybody must not be a way to flood them.
+pub const ADD_TRACK_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a sid that a client names; ours have 15.
+pub const SID_BYTES_MAX: usize = 64;
 /// Layers and codecs listed for a track.
 pub const LAYERS_MAX: usize = 8;
 /// Track sids that one request may name. Lower than what a client in a full room sends at once would break it.

@@ -81,7 +81,9 @@ impl Rooms {
 
     pub(crate) fn node_event(&mut self, node: &NodeId, event: Event) {
         let place = match &event {
-            Event::Transport { transport, .. } | Event::Quality { transport, .. } => self.shared.transports.get(transport),
+            Event::Transport { transport, .. } | Event::Quality { transport, .. } => {
+                self.shared.transports.get(transport)
+            }
             Event::Forwarding { receiver, .. } => self.shared.transports.get(receiver),
             Event::Speakers { call, .. } => Some(&(*call, ParticipantKey(0))),
             Event::TrackStarted { .. } | Event::Layers { .. } | Event::Counters { .. } => None,
@@ -129,7 +131,9 @@ impl Rooms {
                 Entry::Transport(row) => drop(transports.insert(row.id, row)),
                 Entry::Track(row) => drop(tracks.insert(row.id, row)),
                 Entry::Subscription(row) => drop(subscriptions.insert((row.receiver, row.track), row)),
-                Entry::Note(entry) if entry.key.starts_with("room/") => rooms.extend(note::read::<RoomNote>(&entry.bytes)),
+                Entry::Note(entry) if entry.key.starts_with("room/") => {
+                    rooms.extend(note::read::<RoomNote>(&entry.bytes))
+                }
                 Entry::Note(entry) => {
                     if let Some(participant) = note::read::<ParticipantNote>(&entry.bytes) {
                         participants.entry(participant.room.clone()).or_default().push(participant);
@@ -186,7 +190,11 @@ impl Rooms {
 
 impl Room {
     /// Puts a restored participant back. It has the resume window to come with a new socket.
-    fn readmit(&mut self, shared: &mut crate::shared::Shared, mut participant: crate::participant::Participant) -> ParticipantKey {
+    fn readmit(
+        &mut self,
+        shared: &mut crate::shared::Shared,
+        mut participant: crate::participant::Participant,
+    ) -> ParticipantKey {
         let key = shared.key();
         participant.key = key;
         for connection in &participant.connections {

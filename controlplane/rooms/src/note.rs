@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use livekit_protocol::{ClientInfo, AddTrackRequest, SubscriptionPermission, TrackInfo, participant_info};
+use livekit_protocol::{AddTrackRequest, ClientInfo, SubscriptionPermission, TrackInfo, participant_info};
 use prost::Message;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_messages::{CallId, TrackId, Transport, TransportId};

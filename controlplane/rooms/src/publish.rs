@@ -5,13 +5,14 @@ use livekit_protocol::{
     TrackPublishedResponse, TrackSource, TrackType, TrackUnpublishedResponse, VideoLayer, request_response,
     signal_response::Message,
 };
+use prost::Message as _;
 use sluice_messages::{Codec as MediaCodec, Data, Entry, Ice, Key, Kind, Op, TrackId};
 use sluice_signal::{PendingTrack, PublishedMedia, Publisher};
 
 use crate::{
     Notice,
     demand::Demand,
-    limits::{CID_BYTES_MAX, LAYERS_MAX, TRACK_NAME_BYTES_MAX, TRACKS_MAX},
+    limits::{ADD_TRACK_BYTES_MAX, CID_BYTES_MAX, LAYERS_MAX, TRACK_NAME_BYTES_MAX, TRACKS_MAX},
     participant::{Negotiation, ParticipantKey, PeerConnection, Published, Role, transport_row},
     room::{Leave, Room},
     shared::Shared,
@@ -37,7 +38,8 @@ impl Room {
     pub(crate) fn add_track(&mut self, shared: &mut Shared, key: ParticipantKey, request: AddTrackRequest) {
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let socket = participant.socket;
-        if let Some(same) = participant.tracks.iter().find(|track| !track.is_live() && track.request.cid == request.cid) {
+        if let Some(same) = participant.tracks.iter().find(|track| !track.is_live() && track.request.cid == request.cid)
+        {
             let track = Some(same.info.clone());
             shared.out.send(socket, Message::TrackPublished(TrackPublishedResponse { cid: request.cid, track }));
             return;
@@ -102,7 +104,12 @@ impl Room {
         connection.row.data = answered.data.then_some(Data { opened_by_us: false, may_send, delivers });
         connection.trickled &= !answered.ice_restarted;
         shared.put(&node, Entry::Transport(connection.row.clone()));
-        let answer = SessionDescription { r#type: "answer".to_owned(), sdp: answered.sdp, id: answered.id, ..Default::default() };
+        let answer = SessionDescription {
+            r#type: "answer".to_owned(),
+            sdp: answered.sdp,
+            id: answered.id,
+            ..Default::default()
+        };
         shared.out.send(socket, Message::Answer(answer));
         self.trickle(shared, key, Role::Publisher);
         self.changes.notes.insert(key);
@@ -150,7 +157,9 @@ impl Room {
     fn go_live(&mut self, shared: &mut Shared, key: ParticipantKey, media: &PublishedMedia) {
         let Some(node) = self.node.clone() else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
-        let Some(transport) = participant.connection(Role::Publisher).map(|connection| connection.transport) else { return };
+        let Some(transport) = participant.connection(Role::Publisher).map(|connection| connection.transport) else {
+            return;
+        };
         let permission = participant.permission.clone();
         let live = participant.tracks.iter().position(|t| t.row.as_ref().is_some_and(|row| row.mid == media.mid));
         let announced = || {
@@ -227,7 +236,11 @@ impl Room {
         }
         self.touch(key, false);
         self.changes.room |= !hidden;
-        shared.out.notice(Notice::TrackUnpublished { room: self.name.clone(), participant: participant_sid, track: sid });
+        shared.out.notice(Notice::TrackUnpublished {
+            room: self.name.clone(),
+            participant: participant_sid,
+            track: sid,
+        });
         true
     }
 
@@ -287,6 +300,9 @@ fn check(participant: &crate::participant::Participant, request: &AddTrackReques
     let cid_max = request.simulcast_codecs.iter().map(|codec| codec.cid.len()).max().unwrap_or(0);
     if request.name.len() > TRACK_NAME_BYTES_MAX || request.cid.len().max(cid_max) > CID_BYTES_MAX {
         return Err((Reason::InvalidName, "name or cid is too long"));
+    }
+    if request.encoded_len() > ADD_TRACK_BYTES_MAX {
+        return Err((Reason::LimitExceeded, "the request is too long"));
     }
     if request.cid.is_empty() {
         return Err((Reason::InvalidRequest, "cid is missing"));

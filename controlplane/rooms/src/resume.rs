@@ -97,7 +97,8 @@ impl Room {
     /// Who left since, who is here, and the room.
     fn tell_all(&mut self, shared: &mut Shared, key: ParticipantKey, socket: SocketId, since: Duration) {
         // Whoever is back under another sid is not gone.
-        let gone = self.departed.iter().filter(|(at, info)| *at >= since && !self.identities.contains_key(&info.identity));
+        let gone =
+            self.departed.iter().filter(|(at, info)| *at >= since && !self.identities.contains_key(&info.identity));
         let mut infos: Vec<ParticipantInfo> = gone.map(|(_, info)| info.clone()).collect();
         let shown = self.participants.values().filter(|other| other.key == key || !other.permission.hidden);
         infos.extend(shown.map(|other| other.info()));

@@ -195,7 +195,13 @@ impl Room {
 
     /// Takes a participant out with everything that is its. `replaced`: the same identity is here again, and the others are
     /// not told that it was away.
-    pub(crate) fn remove(&mut self, shared: &mut Shared, key: ParticipantKey, reason: DisconnectReason, replaced: bool) {
+    pub(crate) fn remove(
+        &mut self,
+        shared: &mut Shared,
+        key: ParticipantKey,
+        reason: DisconnectReason,
+        replaced: bool,
+    ) {
         let ids: Vec<TrackId> = self.participants.get(&key).into_iter().flat_map(|p| &p.tracks).map(|t| t.id).collect();
         let published = ids.into_iter().filter(|&id| self.end_track(shared, key, id, false)).count();
         let Some(participant) = self.participants.remove(&key) else { return };

@@ -1,11 +1,11 @@
 //! What clients say once they are in: one branch for each message.
 
+use livekit_protocol::DisconnectReason;
 use livekit_protocol::{
     LeaveRequest, Pong, RequestResponse, SimulateScenario, SpeakerInfo, SpeakersChanged, SyncState,
     UpdateLocalAudioTrack, UpdateLocalVideoTrack, UpdateParticipantMetadata, leave_request, request_response,
     signal_request::Message as Request, signal_response::Message, simulate_scenario::Scenario,
 };
-use livekit_protocol::DisconnectReason;
 use sluice_signal::candidates;
 
 use crate::{
@@ -185,7 +185,9 @@ impl Room {
                 let Some(participant) = self.participants.get(&key) else { return };
                 shared.out.send(participant.socket, leave.message());
             }
-            Some(Scenario::DisconnectSignalOnResume(true)) => self.break_resume(shared, key, Simulate::CloseAfterReconnect),
+            Some(Scenario::DisconnectSignalOnResume(true)) => {
+                self.break_resume(shared, key, Simulate::CloseAfterReconnect)
+            }
             Some(Scenario::DisconnectSignalOnResumeNoMessages(true)) => {
                 self.break_resume(shared, key, Simulate::CloseBeforeReconnect);
             }
@@ -243,5 +245,7 @@ pub(crate) fn profile_fits<'a>(
         })
         .sum();
     let total = old.saturating_add_signed(change);
-    name.len() <= NAME_BYTES_MAX && metadata.len() <= METADATA_BYTES_MAX && (total <= ATTRIBUTES_BYTES_MAX || change <= 0)
+    name.len() <= NAME_BYTES_MAX
+        && metadata.len() <= METADATA_BYTES_MAX
+        && (total <= ATTRIBUTES_BYTES_MAX || change <= 0)
 }

@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn updates_are_cut_by_size() {
         let info = |bytes: usize| ParticipantInfo { metadata: "x".repeat(bytes), ..Default::default() };
-        let sizes = |lengths: &[usize]| split(lengths.iter().map(|&l| info(l)).collect()).iter().map(Vec::len).collect::<Vec<_>>();
+        let sizes = |lengths: &[usize]| {
+            split(lengths.iter().map(|&l| info(l)).collect()).iter().map(Vec::len).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(&[]), [0usize; 0]);
         assert_eq!(sizes(&[10; 100]), [100]);
         assert_eq!(sizes(&[50_000; 5]), [2, 2, 1]);

@@ -84,7 +84,8 @@ impl Shared {
 /// FNV-1a over both names with a final mix: the same on every control instance and in every version, which std's hasher is not.
 fn rendezvous(node: &str, room: &str) -> u64 {
     let bytes = node.bytes().chain([0]).chain(room.bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
@@ -147,7 +148,8 @@ mod tests {
     #[test]
     fn removing_a_node_moves_only_its_rooms() {
         let nodes = ["a", "b", "c", "d"];
-        let best = |nodes: &[&'static str], room: &str| *nodes.iter().max_by_key(|node| rendezvous(node, room)).unwrap();
+        let best =
+            |nodes: &[&'static str], room: &str| *nodes.iter().max_by_key(|node| rendezvous(node, room)).unwrap();
         let mut counts = BTreeMap::new();
         for i in 0..4_000 {
             let room = format!("room-{i}");

@@ -1,14 +1,15 @@
 //! Subscriptions: who shall receive what, offers and answers, and what each client wants of a track.
 
 use livekit_protocol::{
-    AudioTrackFeature, SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission, SubscriptionPermissionUpdate,
-    SubscriptionResponse, TrackSubscribed, UpdateSubscription, UpdateTrackSettings, signal_response::Message,
+    AudioTrackFeature, SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission,
+    SubscriptionPermissionUpdate, SubscriptionResponse, TrackSubscribed, UpdateSubscription, UpdateTrackSettings,
+    signal_response::Message,
 };
 use sluice_messages::{Data, Entry, Key, Op, TrackId};
 use sluice_signal::{AddError, NegotiatedSubscription, SubscribedTrack, candidates};
 
 use crate::{
-    limits::{SIDS_MAX, SUBSCRIPTIONS_MAX, TRACK_PERMISSIONS_MAX, WISHES_MAX},
+    limits::{SID_BYTES_MAX, SIDS_MAX, SUBSCRIPTIONS_MAX, TRACK_PERMISSIONS_MAX, WISHES_MAX},
     participant::{Participant, ParticipantKey, Published, Role, Subscription},
     room::Room,
     shared::Shared,
@@ -191,7 +192,9 @@ impl Room {
         let id = negotiated.track;
         let Some(wish) = self.wish(key, id) else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
-        let Some(receiver) = participant.connection(Role::Subscriber).map(|connection| connection.transport) else { return };
+        let Some(receiver) = participant.connection(Role::Subscriber).map(|connection| connection.transport) else {
+            return;
+        };
         let Some(subscription) = participant.subscriptions.get_mut(&id) else { return };
         let row = sluice_messages::Subscription {
             receiver,
@@ -221,7 +224,12 @@ impl Room {
     }
 
     /// UpdateSubscription, of the client or of the API. Sids that are not there (yet) are kept in mind.
-    pub(crate) fn update_subscription(&mut self, shared: &mut Shared, key: ParticipantKey, update: &UpdateSubscription) {
+    pub(crate) fn update_subscription(
+        &mut self,
+        shared: &mut Shared,
+        key: ParticipantKey,
+        update: &UpdateSubscription,
+    ) {
         let sids = update.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids).chain(&update.track_sids);
         for sid in sids.take(SIDS_MAX) {
             let Some(participant) = self.participants.get_mut(&key) else { return };
@@ -271,7 +279,9 @@ impl Room {
 
     fn rewish(&mut self, shared: &mut Shared, key: ParticipantKey, id: TrackId) {
         let Some(wish) = self.wish(key, id) else { return };
-        let Some(subscription) = self.participants.get_mut(&key).and_then(|p| p.subscriptions.get_mut(&id)) else { return };
+        let Some(subscription) = self.participants.get_mut(&key).and_then(|p| p.subscriptions.get_mut(&id)) else {
+            return;
+        };
         let Some(row) = subscription.row.as_mut().filter(|row| row.wish != wish) else { return };
         row.wish = wish;
         let (row, owner) = (row.clone(), subscription.owner);
@@ -291,7 +301,12 @@ impl Room {
     }
 
     /// Who may subscribe to a participant's tracks.
-    pub(crate) fn set_allowed(&mut self, shared: &mut Shared, key: ParticipantKey, mut allowed: SubscriptionPermission) {
+    pub(crate) fn set_allowed(
+        &mut self,
+        shared: &mut Shared,
+        key: ParticipantKey,
+        mut allowed: SubscriptionPermission,
+    ) {
         allowed.track_permissions.truncate(TRACK_PERMISSIONS_MAX);
         let Some(owner) = self.participants.get(&key) else { return };
         let (owner_sid, live) = (owner.sid.clone(), owner.tracks.iter().filter(|track| track.is_live()));
@@ -322,13 +337,15 @@ impl Room {
 
     /// Sends the next offer to a receiver if there is one.
     pub(crate) fn negotiate(&mut self, shared: &mut Shared, key: ParticipantKey) {
-        let Some(node) = self.node.as_ref().and_then(|node| shared.nodes.get(node)).map(|node| node.info.clone()) else {
+        let Some(node) = self.node.as_ref().and_then(|node| shared.nodes.get(node)).map(|node| node.info.clone())
+        else {
             return;
         };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let Some(socket) = participant.socket else { return };
         let Some(offer) = participant.subscriber().and_then(|subscriber| subscriber.offer(&node)) else { return };
-        let offer = SessionDescription { r#type: "offer".to_owned(), sdp: offer.sdp, id: offer.id, ..Default::default() };
+        let offer =
+            SessionDescription { r#type: "offer".to_owned(), sdp: offer.sdp, id: offer.id, ..Default::default() };
         shared.out.send(Some(socket), Message::Offer(offer));
         self.changes.notes.insert(key);
         self.trickle(shared, key, Role::Subscriber);
@@ -360,9 +377,9 @@ impl Room {
 }
 
 impl Participant {
-    /// What it wants of a track; none if it wants too many things.
+    /// What it wants of a track; none if it wants too many things or what cannot be.
     fn want(&mut self, sid: &str) -> Option<&mut crate::wish::Want> {
-        if self.wants.len() >= WISHES_MAX && !self.wants.contains_key(sid) {
+        if sid.len() > SID_BYTES_MAX || (self.wants.len() >= WISHES_MAX && !self.wants.contains_key(sid)) {
             return None;
         }
         Some(self.wants.entry(sid.to_owned()).or_default())

@@ -143,7 +143,10 @@ mod tests {
         deadlines.no_later(a.clone(), s(2));
         assert_eq!(deadlines.first(), Some(s(2)));
         assert_eq!(deadlines.due(s(1)), None);
-        assert_eq!((deadlines.due(s(4)), deadlines.due(s(4)), deadlines.due(s(9))), (Some(a.clone()), Some(b.clone()), None));
+        assert_eq!(
+            (deadlines.due(s(4)), deadlines.due(s(4)), deadlines.due(s(9))),
+            (Some(a.clone()), Some(b.clone()), None)
+        );
         deadlines.no_later(a.clone(), s(5));
         deadlines.forget(&a);
         assert_eq!(deadlines.first(), None);

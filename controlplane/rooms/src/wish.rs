@@ -28,7 +28,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Everything there is.
-    pub(crate) const HIGH: Settings = Settings { disabled: false, quality: 2, width: 0, height: 0, fps: 0, priority: 0 };
+    pub(crate) const HIGH: Settings =
+        Settings { disabled: false, quality: 2, width: 0, height: 0, fps: 0, priority: 0 };
 
     pub(crate) fn of(request: &UpdateTrackSettings) -> Settings {
         let off = request.quality() == VideoQuality::Off;
@@ -48,7 +49,13 @@ impl Settings {
 const COVERS_PERCENT: u64 = 90;
 
 /// What the forwarder shall do for one receiver of a track.
-pub(crate) fn wish(want: Option<&Want>, adaptive_stream: bool, kind: Kind, info: &TrackInfo, encodings: &[Encoding]) -> Wish {
+pub(crate) fn wish(
+    want: Option<&Want>,
+    adaptive_stream: bool,
+    kind: Kind,
+    info: &TrackInfo,
+    encodings: &[Encoding],
+) -> Wish {
     let settings = want.and_then(|want| want.settings);
     let quality = match settings {
         Some(settings) => quality(&settings, info),
@@ -74,7 +81,8 @@ fn quality(settings: &Settings, info: &TrackInfo) -> u8 {
         let enough = |has: u32, wanted: u32| u64::from(has) * 100 >= u64::from(wanted) * COVERS_PERCENT;
         enough(layer.width, settings.width) && enough(layer.height, settings.height)
     };
-    let smallest = layers(info).iter().filter(covers).min_by_key(|layer| u64::from(layer.width) * u64::from(layer.height));
+    let smallest =
+        layers(info).iter().filter(covers).min_by_key(|layer| u64::from(layer.width) * u64::from(layer.height));
     smallest.map_or(2, |layer| (layer.quality as u8).min(2))
 }
 
@@ -115,9 +123,16 @@ mod tests {
     use livekit_protocol::SimulcastCodecInfo;
 
     fn camera() -> (TrackInfo, Vec<Encoding>) {
-        let layer = |quality, width, height, rid: &str| VideoLayer { quality, width, height, rid: rid.into(), ..Default::default() };
+        let layer = |quality, width, height, rid: &str| VideoLayer {
+            quality,
+            width,
+            height,
+            rid: rid.into(),
+            ..Default::default()
+        };
         let layers = vec![layer(0, 320, 180, "q"), layer(1, 640, 360, "h"), layer(2, 1280, 720, "f")];
-        let info = TrackInfo { codecs: vec![SimulcastCodecInfo { layers, ..Default::default() }], ..Default::default() };
+        let info =
+            TrackInfo { codecs: vec![SimulcastCodecInfo { layers, ..Default::default() }], ..Default::default() };
         let encoding = |rid: &str| Encoding { rid: Some(rid.into()), ssrc: None, rtx_ssrc: None };
         (info, ["q", "h", "f"].map(encoding).to_vec())
     }
@@ -128,7 +143,11 @@ mod tests {
         let check = |width, height, want| {
             let settings = Settings { width, height, ..Default::default() };
             let want_of = Want { subscribe: None, settings: Some(settings) };
-            assert_eq!(wish(Some(&want_of), true, Kind::Video, &info, &encodings).max_encoding, want, "{width}x{height}");
+            assert_eq!(
+                wish(Some(&want_of), true, Kind::Video, &info, &encodings).max_encoding,
+                want,
+                "{width}x{height}"
+            );
         };
         check(100, 60, 0);
         check(320, 180, 0);
@@ -166,7 +185,8 @@ mod tests {
     #[test]
     fn off_and_frame_rate() {
         let (info, encodings) = camera();
-        let request = UpdateTrackSettings { quality: VideoQuality::Off as i32, fps: 1_000, priority: 7, ..Default::default() };
+        let request =
+            UpdateTrackSettings { quality: VideoQuality::Off as i32, fps: 1_000, priority: 7, ..Default::default() };
         let want = Want { subscribe: None, settings: Some(Settings::of(&request)) };
         let wish = wish(Some(&want), false, Kind::Video, &info, &encodings);
         assert_eq!((wish.enabled, wish.max_fps, wish.priority), (false, Some(255), 7));

@@ -46,7 +46,8 @@ fn others_see_who_joins_becomes_active_and_leaves() {
     let bob = world.join("bob");
     assert_eq!(bob.join.other_participants[0].identity, "ann");
     assert_eq!(bob.join.other_participants[0].state(), State::Active);
-    let states = |messages: &[Response]| updated(messages).iter().map(|i| (i.identity.clone(), i.state())).collect::<Vec<_>>();
+    let states =
+        |messages: &[Response]| updated(messages).iter().map(|i| (i.identity.clone(), i.state())).collect::<Vec<_>>();
     assert_eq!(states(&world.hear(&ann)), [("bob".into(), State::Joined)]);
     world.offer(&bob, "chromium-data", 1);
     world.connect_media(&bob);
@@ -57,7 +58,9 @@ fn others_see_who_joins_becomes_active_and_leaves() {
     assert_eq!(updated(&heard)[0].disconnect_reason(), DisconnectReason::ClientInitiated);
     let rooms: Vec<u32> = heard
         .iter()
-        .filter_map(|m| if let Response::RoomUpdate(u) = m { Some(u.room.as_ref().unwrap().num_participants) } else { None })
+        .filter_map(|m| {
+            if let Response::RoomUpdate(u) = m { Some(u.room.as_ref().unwrap().num_participants) } else { None }
+        })
         .collect();
     assert_eq!(rooms, [1]);
     assert_eq!(world.closed[&bob.socket], CloseReason::Left);
@@ -124,7 +127,10 @@ fn who_does_not_connect_media_within_the_limit_is_removed() {
     world.take(ann.socket);
     world.pass(Duration::from_secs(2), &[ann.socket]);
     let messages = world.take(ann.socket);
-    assert!(matches!(messages.last(), Some(Response::Leave(leave)) if leave.action() == Action::Disconnect), "{messages:?}");
+    assert!(
+        matches!(messages.last(), Some(Response::Leave(leave)) if leave.action() == Action::Disconnect),
+        "{messages:?}"
+    );
     assert_eq!(world.rooms.counts().1, 0);
 }
 

@@ -18,7 +18,9 @@ fn speakers_are_told_as_changes() {
         let speakers = levels.iter().map(|&level| Speaker { track: track.id, level }).collect();
         world.event(Event::Speakers { call, speakers });
         let heard = world.take(bob.socket);
-        let changes = heard.into_iter().filter_map(|m| if let Response::SpeakersChanged(s) = m { Some(s.speakers) } else { None });
+        let changes = heard
+            .into_iter()
+            .filter_map(|m| if let Response::SpeakersChanged(s) = m { Some(s.speakers) } else { None });
         changes.flatten().map(|s| (s.sid == ann.sid, s.active, s.level)).collect::<Vec<_>>()
     };
     assert_eq!(speak(&[0.48]), [(true, true, 0.5)]);
@@ -36,11 +38,13 @@ fn connection_quality_is_told_on_change() {
     let mut check = |event: Event, want: Option<ConnectionQuality>| {
         world.event(event);
         let heard = world.take(bob.socket);
-        let told = heard.iter().find_map(|m| if let Response::ConnectionQuality(q) = m { Some(&q.updates[0]) } else { None });
+        let told =
+            heard.iter().find_map(|m| if let Response::ConnectionQuality(q) = m { Some(&q.updates[0]) } else { None });
         assert_eq!(told.map(|q| q.quality()), want);
         assert!(told.is_none_or(|q| q.participant_sid == ann.sid));
     };
-    let quality = |loss_down, rtt_us| Event::Quality { transport, quality: Quality { loss_down, rtt_us, ..Default::default() } };
+    let quality =
+        |loss_down, rtt_us| Event::Quality { transport, quality: Quality { loss_down, rtt_us, ..Default::default() } };
     check(quality(0.0, 20_000), Some(ConnectionQuality::Excellent));
     check(quality(0.01, 20_000), None);
     check(quality(0.05, 20_000), Some(ConnectionQuality::Good));
@@ -61,7 +65,9 @@ fn pauses_that_nobody_asked_for_are_told() {
     let mut forward = |encoding| {
         world.event(Event::Forwarding { receiver, track, encoding });
         let heard = world.take(bob.socket);
-        heard.iter().find_map(|m| if let Response::StreamStateUpdate(s) = m { Some(s.stream_states[0].state()) } else { None })
+        heard
+            .iter()
+            .find_map(|m| if let Response::StreamStateUpdate(s) = m { Some(s.stream_states[0].state()) } else { None })
     };
     assert_eq!(forward(Some(2)), None);
     assert_eq!(forward(None), Some(StreamState::Paused));

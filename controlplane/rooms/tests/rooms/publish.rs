@@ -31,8 +31,7 @@ fn a_published_track_reaches_the_others() {
     assert!(update < offer);
     let ann_info = updated(&heard)[0];
     let mimes: Vec<_> = ann_info.tracks.iter().map(|track| track.mime_type.as_str()).collect();
-    assert_eq!(mimes, ["audio/red", "video/vp8"].map(|m| if m == "audio/red" { mimes[0] } else { m }));
-    assert!(mimes[0] == "audio/opus" || mimes[0] == "audio/red");
+    assert_eq!(mimes, ["audio/red", "video/vp8"]);
     let Response::Offer(sdp) = &heard[offer] else { unreachable!() };
     assert!(sdp.sdp.contains(&format!("a=msid:{}|{} {}", ann.sid, camera.sid, camera.sid)), "{}", sdp.sdp);
 
@@ -99,10 +98,12 @@ fn an_unpublished_track_is_gone_everywhere() {
     world.take(ann.socket);
     world.take(bob.socket);
     let before = world.tracks().len();
-    world.offer(&ann, "chromium-unpublished", 3);
+    world.unpublish_camera(&ann, 3);
     let heard = world.take(ann.socket);
-    let gone: Vec<_> =
-        heard.iter().filter_map(|m| if let Response::TrackUnpublished(t) = m { Some(&t.track_sid) } else { None }).collect();
+    let gone: Vec<_> = heard
+        .iter()
+        .filter_map(|m| if let Response::TrackUnpublished(t) = m { Some(&t.track_sid) } else { None })
+        .collect();
     assert_eq!(gone, [&camera.sid]);
     let heard = world.hear(&bob);
     assert!(updated(&heard)[0].tracks.iter().all(|track| track.sid != camera.sid));
@@ -139,8 +140,12 @@ fn clients_choose_what_they_receive() {
         world.subscriptions(receiver).len()
     };
     assert_eq!(receives(&mut world), 0);
-    let participant_tracks = vec![ParticipantTracks { participant_sid: ann.sid.clone(), track_sids: vec![camera.sid.clone()] }];
-    world.say(&bob, Request::Subscription(UpdateSubscription { subscribe: true, participant_tracks, ..Default::default() }));
+    let participant_tracks =
+        vec![ParticipantTracks { participant_sid: ann.sid.clone(), track_sids: vec![camera.sid.clone()] }];
+    world.say(
+        &bob,
+        Request::Subscription(UpdateSubscription { subscribe: true, participant_tracks, ..Default::default() }),
+    );
     assert_eq!(receives(&mut world), 1);
     let track_sids = vec![microphone.sid, "TR_unknown".into()];
     world.say(&bob, Request::Subscription(UpdateSubscription { subscribe: true, track_sids, ..Default::default() }));
@@ -176,11 +181,18 @@ fn publishers_learn_which_layers_are_wanted() {
     let (_, camera) = world.publish(&ann);
     world.settle(&[&ann, &bob]);
     let settings = |quality| {
-        Request::TrackSetting(UpdateTrackSettings { track_sids: vec![camera.sid.clone()], quality, ..Default::default() })
+        Request::TrackSetting(UpdateTrackSettings {
+            track_sids: vec![camera.sid.clone()],
+            quality,
+            ..Default::default()
+        })
     };
     let told = |world: &mut World| {
         let messages = world.take(ann.socket);
-        let last = messages.iter().rev().find_map(|m| if let Response::SubscribedQualityUpdate(u) = m { Some(u) } else { None });
+        let last = messages
+            .iter()
+            .rev()
+            .find_map(|m| if let Response::SubscribedQualityUpdate(u) = m { Some(u) } else { None });
         last.map(|update| {
             assert_eq!(update.subscribed_codecs[0].codec, "vp8");
             update.subscribed_codecs[0].qualities.iter().map(|quality| quality.enabled).collect::<Vec<_>>()
@@ -208,7 +220,8 @@ fn what_the_token_does_not_permit_is_refused() {
         let client = world.join_with(claims, params());
         world.say(&client, Request::AddTrack(camera()));
         let messages = world.take(client.socket);
-        let refused = messages.iter().find_map(|m| if let Response::RequestResponse(r) = m { Some(r.reason()) } else { None });
+        let refused =
+            messages.iter().find_map(|m| if let Response::RequestResponse(r) = m { Some(r.reason()) } else { None });
         assert_eq!(refused, want, "{messages:?}");
         assert_eq!(messages.iter().any(|m| matches!(m, Response::TrackPublished(_))), want.is_none());
         client
@@ -240,13 +253,11 @@ fn publishers_choose_who_may_subscribe() {
     let receiver = world.subscriber(&bob).id;
     world.take(bob.socket);
     world.say(&ann, Request::SubscriptionPermission(SubscriptionPermission::default()));
-    let heard = world.take(bob.socket);
+    let heard = world.hear(&bob);
     let denied = heard.iter().filter(|m| matches!(m, Response::SubscriptionPermissionUpdate(u) if !u.allowed)).count();
     assert_eq!((denied, world.subscriptions(receiver).len()), (2, 0));
     let all = SubscriptionPermission { all_participants: true, ..Default::default() };
     world.say(&ann, Request::SubscriptionPermission(all));
-    world.settle(&[&bob]);
-    world.hear(&bob);
     world.settle(&[&bob]);
     assert_eq!(world.subscriptions(receiver).len(), 2);
 }
@@ -258,7 +269,9 @@ fn a_codec_that_the_client_cannot_decode_is_reported_and_the_rest_goes_on() {
     let (_, camera) = world.publish(&ann);
     let socket = world.connect(claims("bob"), params());
     let messages = world.take(socket);
-    let Response::Offer(offer) = &messages[position(&messages, |m| matches!(m, Response::Offer(_)))] else { unreachable!() };
+    let Response::Offer(offer) = &messages[position(&messages, |m| matches!(m, Response::Offer(_)))] else {
+        unreachable!()
+    };
     let video = offer.sdp.split("m=").find(|section| section.starts_with("video")).unwrap();
     let mid = video.split("a=mid:").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
     world.run(sluice_rooms::Command::Signal { socket, message: Request::Answer(answer(offer, |m| m != mid)) });

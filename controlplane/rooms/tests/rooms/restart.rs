@@ -21,7 +21,8 @@ fn rooms_survive_a_restart_of_control() {
     let (ann, bob) = (world.join_up("ann"), world.join_up("bob"));
     let (microphone, camera) = world.publish(&ann);
     world.settle(&[&ann, &bob]);
-    let update = UpdateTrackSettings { track_sids: vec![camera.sid.clone()], width: 100, height: 60, ..Default::default() };
+    let update =
+        UpdateTrackSettings { track_sids: vec![camera.sid.clone()], width: 100, height: 60, ..Default::default() };
     world.say(&bob, Request::TrackSetting(update));
     world.pass(Duration::from_secs(2), &[ann.socket, bob.socket]);
     let before = rows(&world);
@@ -34,22 +35,26 @@ fn rooms_survive_a_restart_of_control() {
     let own = updated(&messages).into_iter().find(|info| info.sid == ann.sid).unwrap();
     assert_eq!(own.tracks.iter().map(|t| &t.sid).collect::<Vec<_>>(), [&microphone.sid, &camera.sid]);
     assert_eq!(own.state(), State::Active);
-    let published = |track: &livekit_protocol::TrackInfo| TrackPublishedResponse { cid: "c".into(), track: Some(track.clone()) };
+    let published =
+        |track: &livekit_protocol::TrackInfo| TrackPublishedResponse { cid: "c".into(), track: Some(track.clone()) };
     let publish_tracks = vec![published(&microphone), published(&camera)];
     world.say(&ann, Request::SyncState(SyncState { publish_tracks, ..Default::default() }));
     assert!(!world.closed.contains_key(&ann.socket));
 
     let (bob, messages) = world.resume(&bob);
-    let Response::Offer(offer) = &messages[position(&messages, |m| matches!(m, Response::Offer(_)))] else { unreachable!() };
+    let Response::Offer(offer) = &messages[position(&messages, |m| matches!(m, Response::Offer(_)))] else {
+        unreachable!()
+    };
     world.say(&bob, Request::Answer(answer(offer, |_| true)));
     let receiver = world.subscriber(&bob).id;
     let after = world.subscriptions(receiver);
-    let was: Vec<_> = before.iter().filter_map(|e| if let Entry::Subscription(s) = e { Some(s.clone()) } else { None }).collect();
+    let was: Vec<_> =
+        before.iter().filter_map(|e| if let Entry::Subscription(s) = e { Some(s.clone()) } else { None }).collect();
     assert_eq!(after, was, "same SSRCs, MIDs and wishes");
 
     // Life goes on: what is unpublished ends for the receiver, and its end is negotiated.
     world.take(bob.socket);
-    world.offer(&ann, "chromium-unpublished", 3);
+    world.unpublish_camera(&ann, 3);
     assert!(world.take(bob.socket).iter().any(|m| matches!(m, Response::Offer(_))));
     assert_eq!(world.subscriptions(receiver).len(), 1);
     // A third person still joins the same room.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use livekit_protocol::{
-    DisconnectReason, LeaveRequest, SimulateScenario, SyncState, TrackInfo, TrackPublishedResponse,
+    DisconnectReason, LeaveRequest, SignalTarget, SimulateScenario, SyncState, TrackInfo, TrackPublishedResponse,
     UpdateTrackSettings, leave_request::Action, participant_info::State, signal_request::Message as Request,
     signal_response::Message as Response, simulate_scenario::Scenario,
 };
@@ -40,16 +40,39 @@ fn a_resumed_session_keeps_its_media_and_learns_what_it_missed() {
     assert!(offer.sdp.contains(&now.ice.local.ufrag));
 
     let publish_tracks = vec![];
-    world.say(&bob, Request::SyncState(SyncState { publish_tracks, track_sids_disabled: vec![camera.sid], ..Default::default() }));
+    world.say(
+        &bob,
+        Request::SyncState(SyncState { publish_tracks, track_sids_disabled: vec![camera.sid], ..Default::default() }),
+    );
     world.say(&bob, Request::Answer(answer(offer, |_| true)));
     let after = world.subscriptions(receiver.id);
-    let same = |rows: &[sluice_messages::Subscription]| rows.iter().map(|s| (s.track, s.ssrc, s.mid.clone())).collect::<Vec<_>>();
+    let same = |rows: &[sluice_messages::Subscription]| {
+        rows.iter().map(|s| (s.track, s.ssrc, s.mid.clone())).collect::<Vec<_>>()
+    };
     assert_eq!(same(&after), same(&before));
     assert_eq!(after.iter().filter(|s| !s.wish.enabled).count(), 1);
-    // The publisher connection restarts by the client's offer.
-    world.offer(&bob, "chromium-data", 2);
     world.pass(Duration::from_secs(60), &[ann.socket, bob.socket]);
     assert_eq!(world.rooms.counts().1, 2);
+}
+
+#[test]
+fn the_publisher_connection_restarts_by_the_clients_offer() {
+    let mut world = World::new();
+    let ann = world.join_up("ann");
+    world.publish(&ann);
+    let publisher = |world: &World| {
+        world.transports(&ann.sid).into_iter().find(|t| t.data.is_some_and(|data| !data.opened_by_us)).unwrap()
+    };
+    let (before, tracks) = (publisher(&world), world.tracks());
+    world.close(&ann);
+    let (ann, _) = world.resume(&ann);
+    world.offer(&ann, "chromium-restart", 3);
+    let messages = world.take(ann.socket);
+    let at = position(&messages, |m| matches!(m, Response::Answer(answer) if answer.id == 3));
+    assert!(matches!(&messages[at + 1], Response::Trickle(t) if t.target() == SignalTarget::Publisher));
+    let after = publisher(&world);
+    assert_eq!((after.id, after.ice.previous_local), (before.id, Some(before.ice.local)));
+    assert_eq!(world.tracks(), tracks, "tracks go on as they were");
 }
 
 #[test]

@@ -175,7 +175,8 @@ impl World {
         let socket = self.connect(claims, params);
         let messages = self.take(socket);
         let Some(Response::Join(join)) = messages.first() else { panic!("join is first: {messages:?}") };
-        let client = Client { socket, sid: join.participant.as_ref().unwrap().sid.clone(), identity, join: join.clone() };
+        let client =
+            Client { socket, sid: join.participant.as_ref().unwrap().sid.clone(), identity, join: join.clone() };
         self.react(&client, messages);
         client
     }
@@ -236,6 +237,14 @@ impl World {
     pub fn offer(&mut self, client: &Client, name: &str, id: u32) {
         let offer = SessionDescription { r#type: "offer".into(), sdp: data(name), id, ..Default::default() };
         self.say(client, Request::Offer(offer));
+    }
+
+    /// The camera's sender is removed.
+    pub fn unpublish_camera(&mut self, client: &Client, id: u32) {
+        let (before, video) =
+            data("chromium-simulcast").split_once("m=video").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let sdp = format!("{before}m=video{}", video.replace("a=sendonly", "a=inactive"));
+        self.say(client, Request::Offer(SessionDescription { r#type: "offer".into(), sdp, id, ..Default::default() }));
     }
 
     pub fn connect_media(&mut self, client: &Client) {
@@ -347,7 +356,13 @@ pub fn microphone() -> AddTrackRequest {
 }
 
 pub fn camera() -> AddTrackRequest {
-    let layer = |quality, width, height, rid: &str| VideoLayer { quality, width, height, rid: rid.into(), ..Default::default() };
+    let layer = |quality, width, height, rid: &str| VideoLayer {
+        quality,
+        width,
+        height,
+        rid: rid.into(),
+        ..Default::default()
+    };
     AddTrackRequest {
         cid: "c2ccc4c3-7f5b-4d45-8bcd-3a0dbff9ad11".into(),
         name: "cam".into(),
@@ -362,7 +377,9 @@ pub fn camera() -> AddTrackRequest {
 
 /// All participants in updates, in their order.
 pub fn updated(messages: &[Response]) -> Vec<&ParticipantInfo> {
-    let infos = messages.iter().filter_map(|m| if let Response::Update(update) = m { Some(&update.participants) } else { None });
+    let infos = messages
+        .iter()
+        .filter_map(|m| if let Response::Update(update) = m { Some(&update.participants) } else { None });
     infos.flatten().collect()
 }
 
