@@ -94,8 +94,6 @@ counters! {
     data_sent,
     /// Bytes of them.
     data_sent_bytes,
-    /// The participant may not send data.
-    drop_data_forbidden,
     /// Longer than a data message may be.
     drop_data_long,
     /// Not a data packet, or one that only a server may send.

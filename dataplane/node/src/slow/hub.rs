@@ -9,7 +9,7 @@ use std::{
 use sluice_messages::{CallId, DataKind, Failure, Participant, SendData, Transport, TransportId};
 use sluice_slowpath::{
     Certificate, Peer,
-    peer::{Input, Output, PeerConfig, SendError},
+    peer::{Counters, Input, Output, PeerConfig, SendError},
 };
 use sluice_wire::Micros;
 
@@ -66,7 +66,7 @@ impl Hub {
             dirty: VecDeque::new(),
             ended: VecDeque::new(),
             counted,
-            retired: Vec::new(),
+            retired: Counters::default().named().to_vec(),
         }
     }
 
@@ -226,14 +226,10 @@ impl Hub {
         }
     }
 
-    /// Routes a message of a participant to everybody it is for.
+    /// Routes a message of a participant, who may send, to everybody it is for.
     fn message(&mut self, now: Micros, from: TransportId, kind: DataKind, payload: &[u8]) -> Option<Verdict> {
         let counters = &self.counted.slow;
         let sender = &self.seats.get(&from)?.transport;
-        if !sender.data.is_some_and(|data| data.may_send) {
-            counters.drop_data_forbidden.add(1);
-            return None;
-        }
         if kind == DataKind::Track {
             counters.drop_data_track.add(1);
             return None;
