@@ -29,6 +29,7 @@ pub struct Now {
 
 /// One input.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is handed over, and nearly all are the large variant")]
 pub enum Command {
     /// A socket was opened with a verified token: a join, or a resume if the parameters say so.
     Connect { socket: SocketId, room: String, claims: Box<Claims>, params: Box<ConnectParams> },
@@ -69,6 +70,7 @@ pub enum SocketClosed {
 
 /// A call of `livekit.RoomService`.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "always boxed")]
 pub enum ApiCall {
     CreateRoom(proto::CreateRoomRequest),
     ListRooms(proto::ListRoomsRequest),

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What an operator can set. Times are compared with [`crate::Now::monotonic`].
 #[derive(Clone, Debug)]
 pub struct RoomsConfig {
-    /// Told to clients in `server_info`; must not be empty or they refuse the server.
+    /// Told to clients in `server_info`; see [`COMPATIBLE_VERSION`].
     pub server_version: String,
     /// Told to clients in `server_info`.
     pub region: String,
@@ -36,7 +36,7 @@ pub struct RoomsConfig {
 impl Default for RoomsConfig {
     fn default() -> RoomsConfig {
         RoomsConfig {
-            server_version: env!("CARGO_PKG_VERSION").to_string(),
+            server_version: COMPATIBLE_VERSION.to_string(),
             region: String::new(),
             node_id: "sluice".to_string(),
             empty_timeout: Duration::from_secs(300),
@@ -53,6 +53,9 @@ impl Default for RoomsConfig {
     }
 }
 
+/// The LiveKit server whose behaviour clients may count on. They compare it before they use remote procedure calls (1.8.0)
+/// and other newer messages, and refuse a server whose version is empty.
+pub const COMPATIBLE_VERSION: &str = "1.13.5";
 /// Rooms of one control. Raising it costs memory and the length of `ListRooms`, lowering it refuses calls earlier.
 pub const ROOMS_MAX: usize = 20_000;
 /// Participants of one room. Each costs every other one an entry of `other_participants` and of updates.

@@ -113,7 +113,8 @@ impl Room {
         let lost = participant.connections.iter().any(|connection| connection.link == Link::Disconnected);
         let (quality, score) = match (lost, participant.rating.up, participant.rating.down) {
             (true, _, _) => (ConnectionQuality::Lost, 1.0),
-            (false, None, None) => return,
+            // Nothing is measured yet; only the end of an interruption is worth telling.
+            (false, None, None) if participant.rating.told != Some(ConnectionQuality::Lost) => return,
             (false, up, down) => {
                 let loss = up.map_or(0.0, |q| q.loss_up).max(down.map_or(0.0, |q| q.loss_down));
                 let rtt_us = up.map_or(0, |q| q.rtt_us).max(down.map_or(0, |q| q.rtt_us));

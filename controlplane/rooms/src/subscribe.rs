@@ -360,11 +360,11 @@ impl Room {
         if std::mem::replace(&mut connection.trickled, true) {
             return;
         }
-        let target = match role {
-            Role::Publisher => SignalTarget::Publisher,
-            Role::Subscriber => SignalTarget::Subscriber,
+        let (mid, target) = match &connection.negotiation {
+            Negotiation::Publisher(publisher) => (publisher.candidate_mid().unwrap_or("0"), SignalTarget::Publisher),
+            Negotiation::Subscriber(subscriber) => (subscriber.candidate_mid(), SignalTarget::Subscriber),
         };
-        for candidate in candidates::trickle(&node.info.candidates, "0", target) {
+        for candidate in candidates::trickle(&node.info.candidates, mid, target) {
             shared.out.send(socket, Message::Trickle(candidate));
         }
     }

@@ -54,6 +54,21 @@ fn connection_quality_is_told_on_change() {
 }
 
 #[test]
+fn an_interruption_ends_even_if_nothing_was_measured() {
+    let mut world = World::new();
+    let ann = world.join_up("ann");
+    let transport = world.subscriber(&ann).id;
+    world.take(ann.socket);
+    world.event(Event::Transport { transport, state: TransportState::Disconnected });
+    world.event(Event::Transport { transport, state: TransportState::Connected });
+    let heard = world.take(ann.socket);
+    let told = heard
+        .iter()
+        .filter_map(|m| if let Response::ConnectionQuality(q) = m { Some(q.updates[0].quality()) } else { None });
+    assert_eq!(told.collect::<Vec<_>>(), [ConnectionQuality::Lost, ConnectionQuality::Excellent]);
+}
+
+#[test]
 fn pauses_that_nobody_asked_for_are_told() {
     let mut world = World::new();
     let (ann, bob) = (world.join_up("ann"), world.join_up("bob"));
