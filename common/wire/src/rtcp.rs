@@ -254,7 +254,7 @@ impl<'a> SourceDescription<'a> {
     fn parse(count: u8, body: &'a [u8]) -> Option<SourceDescription<'a>> {
         let mut rest = body;
         for _ in 0..count {
-            (_, _, rest) = sdes_chunk(rest)?;
+            rest = SdesChunk::parse(rest)?.rest;
         }
         Some(SourceDescription { chunks: body.get(..body.len() - rest.len())? })
     }
@@ -263,34 +263,40 @@ impl<'a> SourceDescription<'a> {
     pub fn cnames(&self) -> impl Iterator<Item = (u32, &'a [u8])> + 'a {
         let mut rest = self.chunks;
         std::iter::from_fn(move || {
-            loop {
-                let (ssrc, cname, next) = sdes_chunk(rest)?;
-                rest = next;
-                if let Some(cname) = cname {
-                    return Some((ssrc, cname));
-                }
-            }
+            let chunk = SdesChunk::parse(rest)?;
+            rest = chunk.rest;
+            Some(chunk)
         })
+        .filter_map(|chunk| Some((chunk.ssrc, chunk.cname?)))
     }
 }
 
-/// Reads one chunk: its SSRC, its CNAME, and what follows. Items end with a zero byte, and the chunk at the next word.
-fn sdes_chunk(bytes: &[u8]) -> Option<(u32, Option<&[u8]>, &[u8])> {
-    let ssrc = u32_at(bytes, 0)?;
-    let mut cname = None;
-    let mut at = 4;
-    loop {
-        let item = *bytes.get(at)?;
-        if item == 0 {
-            let end = (at + 1).next_multiple_of(4);
-            return Some((ssrc, cname, bytes.get(end..)?));
+struct SdesChunk<'a> {
+    ssrc: u32,
+    cname: Option<&'a [u8]>,
+    /// What follows the chunk.
+    rest: &'a [u8],
+}
+
+impl<'a> SdesChunk<'a> {
+    /// Items end with a zero byte, and the chunk at the next word.
+    fn parse(bytes: &'a [u8]) -> Option<SdesChunk<'a>> {
+        let ssrc = u32_at(bytes, 0)?;
+        let mut cname = None;
+        let mut at = 4;
+        loop {
+            let item = *bytes.get(at)?;
+            if item == 0 {
+                let end = (at + 1).next_multiple_of(4);
+                return Some(SdesChunk { ssrc, cname, rest: bytes.get(end..)? });
+            }
+            let len = usize::from(*bytes.get(at + 1)?);
+            let text = bytes.get(at + 2..at + 2 + len)?;
+            if item == CNAME_ITEM {
+                cname = Some(text);
+            }
+            at += 2 + len;
         }
-        let len = usize::from(*bytes.get(at + 1)?);
-        let text = bytes.get(at + 2..at + 2 + len)?;
-        if item == CNAME_ITEM {
-            cname = Some(text);
-        }
-        at += 2 + len;
     }
 }
 
@@ -378,3 +384,6 @@ impl<'a> Remb<'a> {
         self.ssrcs.iter().copied().map(u32::from_be_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ impl Header {
         if padding > payload_len || (self.has_padding && padding == 0) {
             return Err(RtpError::Padding);
         }
-        if !self.extensions(packet).is_well_formed() {
+        if !self.extensions(packet).are_well_formed() {
             return Err(RtpError::Extension);
         }
         self.payload_end = len - padding;
@@ -259,3 +259,6 @@ pub fn restore_rtx(packet: &mut [u8], header: &Header, ssrc: u32, payload_type: 
     set_ssrc(packet, ssrc);
     Some(usize::from(header.payload_end) - RTX_PREFIX_BYTES)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,9 +34,10 @@ impl<'a> Extensions<'a> {
     }
 
     /// Whether every element is within the block.
-    pub(super) fn is_well_formed(mut self) -> bool {
+    pub(super) fn are_well_formed(&self) -> bool {
+        let mut walk = self.clone();
         loop {
-            match self.step() {
+            match walk.step() {
                 Ok(Some(_)) => {}
                 Ok(None) => return true,
                 Err(_) => return false,
