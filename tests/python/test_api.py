@@ -1,8 +1,11 @@
 """livekit-api against RoomService."""
 
+import asyncio
+
 import pytest
 from livekit import api, rtc
 
+from conftest import PATIENCE_S
 from test_rtc import Tone, hears_tone, subscribed
 
 
@@ -48,6 +51,25 @@ async def test_participants_are_listed_updated_and_removed(lk, people):
     assert participant.identity == "bob"
 
 
+async def audio_packets(room):
+    """Packets received on all audio streams of the subscriber connection."""
+    stats = (await room.get_rtc_stats()).subscriber_stats
+    inbound = [s.inbound_rtp for s in stats if s.WhichOneof("stats") == "inbound_rtp"]
+    return sum(s.received.packets_received for s in inbound if s.stream.kind == "audio")
+
+
+async def until_audio(room, flows):
+    """Waits for a second in which audio packets arrive, or in which none does."""
+    async with asyncio.timeout(PATIENCE_S):
+        before = await audio_packets(room)
+        while True:
+            await asyncio.sleep(1)
+            now = await audio_packets(room)
+            if (now > before) == flows:
+                return
+            before = now
+
+
 async def test_tracks_are_muted_and_subscriptions_changed(lk, people):
     ann = await people("moderated", "ann")
     bob = await people("moderated", "bob")
@@ -55,17 +77,19 @@ async def test_tracks_are_muted_and_subscriptions_changed(lk, people):
     await hears_tone(await subscribed(bob, rtc.TrackKind.KIND_AUDIO))
     sid = tone.publication.sid
 
+    for wanted in (False, True):
+        await lk.room.update_subscriptions(
+            api.UpdateSubscriptionsRequest(room="moderated", identity="bob", track_sids=[sid], subscribe=wanted)
+        )
+        await until_audio(bob, wanted)
+
     muted = await lk.room.mute_published_track(
         api.MuteRoomTrackRequest(room="moderated", identity="ann", track_sid=sid, muted=True)
     )
     assert muted.track.muted
     _, publication = await bob.events.next("track_muted")
     assert publication.sid == sid
-
-    await lk.room.update_subscriptions(
-        api.UpdateSubscriptionsRequest(room="moderated", identity="bob", track_sids=[sid], subscribe=False)
-    )
-    await bob.events.next("track_unsubscribed")
+    await until_audio(bob, False)
     tone.stop()
 
 

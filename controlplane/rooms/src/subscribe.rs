@@ -10,7 +10,7 @@ use sluice_signal::{AddError, NegotiatedSubscription, SubscribedTrack, candidate
 
 use crate::{
     limits::{SID_BYTES_MAX, SIDS_MAX, SUBSCRIPTIONS_MAX, TRACK_PERMISSIONS_MAX, WISHES_MAX},
-    participant::{Participant, ParticipantKey, Published, Role, Subscription},
+    participant::{Negotiation, Participant, ParticipantKey, Published, Role, Subscription},
     room::Room,
     shared::Shared,
     wish::{self, Settings},

@@ -174,6 +174,12 @@ pub enum Refused {
 }
 
 impl Publisher {
+    /// MID that candidates are given for: the first section that is not rejected, as all are bundled. None before the first
+    /// offer.
+    pub fn candidate_mid(&self) -> Option<&str> {
+        self.sections.iter().find(|section| !section.rejected).map(|section| section.mid.as_str())
+    }
+
     /// A peer connection before its first offer. `session` goes into the origin line (RFC 8866 section 5.2); any random
     /// number will do.
     pub fn new(local: IceCredentials, session: u64, quirks: Quirks) -> Publisher {

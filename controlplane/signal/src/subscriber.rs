@@ -176,6 +176,11 @@ pub enum AnswerError {
 }
 
 impl Subscriber {
+    /// MID that candidates are given for: the application section, which is in every offer.
+    pub fn candidate_mid(&self) -> &'static str {
+        DATA_MID
+    }
+
     /// A peer connection before its first offer. `seed` decides SSRCs and the origin line; it must differ between peer
     /// connections.
     pub fn new(local: IceCredentials, seed: u64, quirks: Quirks) -> Subscriber {
