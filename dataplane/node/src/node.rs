@@ -306,11 +306,12 @@ fn is_without_ipv6(error: &socket::BindError) -> bool {
 /// Everything that is set aside at start, for all workers together.
 fn memory(config: &NodeConfig, io: &sluice_io::Config, workers: usize) -> Vec<(&'static str, usize)> {
     let lane_places = worker::places(workers) * workers.saturating_sub(1) + slow::DATAGRAMS_MAX;
-    let items = [
+    let mut items = vec![
         ("packets", config.pool_frames * sluice_frames::FRAME_BYTES),
         ("transmit slots", io.transmit_slots * sluice_frames::FRAME_BYTES),
         ("lanes", lane_places * lane::PARCEL_BYTES),
         ("socket buffers", 2 * config.bind.len() * SOCKET_BYTES),
     ];
+    items.extend(config.forwarder.memory());
     items.into_iter().map(|(name, bytes)| (name, bytes * workers)).collect()
 }

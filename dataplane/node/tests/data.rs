@@ -182,7 +182,7 @@ async fn participants_hear_each_other_and_control() {
     let lossy = heard("person-2", "_lossy", "lossy");
     let first = heard("person-1", "_reliable", "to all");
     let last = heard("person-1", "_reliable", "last");
-    assert_eq!(people[0].heard(), [lossy.clone()]);
+    assert_eq!(people[0].heard(), std::slice::from_ref(&lossy));
     let reliable = |person: &Person| -> Vec<_> { person.heard().into_iter().filter(|h| h.1 == "_reliable").collect() };
     assert_eq!(reliable(&people[1]), [first.clone(), heard("person-1", "_reliable", "to two"), last.clone()]);
     assert_eq!(reliable(&people[2]), [first, last]);
