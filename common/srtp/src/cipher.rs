@@ -26,7 +26,7 @@ impl Cipher {
         })
     }
 
-    /// Encrypts `slot[header_len..written_len]` in place and `payload` from where it is to behind it, and appends the tag.
+    /// Encrypts `slot[header_len..written_len]` and `payload` to behind it, and appends the tag.
     /// `slot` is as long as the protected packet.
     pub(crate) fn seal_rtp(
         &self,
