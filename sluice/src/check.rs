@@ -4,13 +4,13 @@ use std::net::UdpSocket;
 
 use sluice_node::NodeConfig;
 
-use crate::{cli::CheckOptions, config, media};
+use crate::{cli::CheckOptions, config};
 
 /// `sluice check`.
 pub fn run(options: &CheckOptions) -> anyhow::Result<()> {
     let file = config::read(options.common.config.as_deref())?;
     let paths = sluice_server::certs::Paths::new(std::path::Path::new("."), "node");
-    let node = media::settings(&file, &options.media, "node", vec![], &paths);
+    let node = config::node(&file, &options.media, "node", vec![], &paths);
     report(&node);
     Ok(())
 }

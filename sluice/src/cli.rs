@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Self-hosted video conferencing: a media server that LiveKit's clients and server SDKs work against unchanged.
 #[derive(Parser)]
-#[command(version, max_term_width = 100, after_help = "Secrets are taken from the environment: SLUICE_KEYS=\"key: secret, …\".\nSLUICE_LOG sets what is logged, e.g. SLUICE_LOG=debug or SLUICE_LOG=warn,sluice_node=debug.")]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Secrets are taken from the environment: SLUICE_KEYS=\"key: secret, …\".\nSLUICE_LOG sets what is logged, e.g. SLUICE_LOG=debug or SLUICE_LOG=warn,sluice_node=debug."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub role: Role,

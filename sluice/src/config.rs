@@ -9,12 +9,19 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use sluice_server::Keys;
+use sluice_node::{BackendPreference, LinkConfig, NodeConfig};
+use sluice_server::{
+    Keys, ServerConfig,
+    certs::{self, Paths},
+};
 
 use crate::cli::{Backend, Common, Front, Media, TlsChoice};
 
 /// Key and secret of development mode, as LiveKit's clients and test suites assume.
 pub const DEV_KEY: (&str, &str) = ("devkey", "secret");
+
+/// Port that nodes dial when nothing else is said.
+pub const LINK_PORT: u16 = 7881;
 
 /// A secret shorter than this can be guessed (HMAC-SHA256, RFC 2104 section 3 asks for the hash's length).
 const SECRET_BYTES_MIN: usize = 32;
@@ -44,7 +51,10 @@ pub enum TlsFile {
     Off,
     SelfSigned,
     #[serde(untagged)]
-    Files { certificate: PathBuf, key: PathBuf },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
 }
 
 #[derive(Deserialize, Default)]
@@ -78,12 +88,48 @@ pub struct Rooms {
 /// Reads the file that `common` names, or the defaults.
 pub fn read(path: Option<&Path>) -> anyhow::Result<File> {
     let Some(path) = path else { return Ok(File::default()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("the configuration {} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
     toml::from_str(&text).map_err(|error| {
         // The first line says what is wrong; where, is in the span. The rest of toml's message draws the file.
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', " "))
     })
+}
+
+/// What `up` and `control` have in common.
+pub struct Control {
+    pub mode: Mode,
+    /// Folder for what is kept.
+    pub data: PathBuf,
+    pub listen: Vec<SocketAddr>,
+    pub tls: Option<(String, String)>,
+    pub rooms: sluice_server::RoomsConfig,
+}
+
+impl Control {
+    /// Reads and checks everything that needs no port and no thread.
+    pub fn new(file: &File, common: &Common, front: &Front) -> anyhow::Result<Control> {
+        let mode = keys(file)?;
+        let listen = listen(file, front);
+        refuse_exposed(&mode, &listen)?;
+        let tls = tls(file, front, &listen)?;
+        Ok(Control { mode, data: data(file, common), listen, tls, rooms: rooms(file) })
+    }
+
+    /// Settings of a server whose nodes dial `link`.
+    pub fn server(&self, link: SocketAddr, certs: Paths) -> ServerConfig {
+        ServerConfig {
+            listen: self.listen.clone(),
+            tls: self.tls.clone(),
+            keys: self.mode.keys.clone(),
+            development: self.mode.development,
+            link,
+            certs,
+            store: self.data.join("store"),
+            rooms: self.rooms.clone(),
+        }
+    }
 }
 
 /// Whether this start is development mode, and which keys hold.
@@ -106,7 +152,9 @@ pub fn keys(file: &File) -> anyhow::Result<Mode> {
     } else {
         for (key, secret) in &pairs {
             if secret.len() < SECRET_BYTES_MIN {
-                bail!("the secret of API key {key:?} is too short: use at least {SECRET_BYTES_MIN} characters, e.g. from `openssl rand -hex 32`");
+                bail!(
+                    "the secret of API key {key:?} is too short: use at least {SECRET_BYTES_MIN} characters, e.g. from `openssl rand -hex 32`"
+                );
             }
         }
     }
@@ -142,7 +190,7 @@ pub fn refuse_exposed(mode: &Mode, listen: &[SocketAddr]) -> anyhow::Result<()> 
 }
 
 /// Where the page listens.
-pub fn listen(file: &File, front: &Front) -> Vec<SocketAddr> {
+fn listen(file: &File, front: &Front) -> Vec<SocketAddr> {
     let chosen = if front.listen.is_empty() { &file.http.listen } else { &front.listen };
     if chosen.is_empty() {
         let port = 7880;
@@ -153,8 +201,9 @@ pub fn listen(file: &File, front: &Front) -> Vec<SocketAddr> {
 }
 
 /// The page's certificate and key as PEM, if it has TLS.
-pub fn tls(file: &File, front: &Front, listen: &[SocketAddr]) -> anyhow::Result<Option<(String, String)>> {
-    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
+fn tls(file: &File, front: &Front, listen: &[SocketAddr]) -> anyhow::Result<Option<(String, String)>> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
     let self_signed = || {
         let mut names = vec!["localhost".to_owned()];
         names.extend(listen.iter().filter(|a| !a.ip().is_unspecified()).map(|a| a.ip().to_string()));
@@ -173,7 +222,7 @@ pub fn data(file: &File, common: &Common) -> PathBuf {
 }
 
 /// Settings of rooms.
-pub fn rooms(file: &File) -> sluice_server::RoomsConfig {
+fn rooms(file: &File) -> sluice_server::RoomsConfig {
     let mut rooms = sluice_server::RoomsConfig::default();
     if let Some(auto_create) = file.rooms.auto_create {
         rooms.auto_create = auto_create;
@@ -190,22 +239,36 @@ pub fn rooms(file: &File) -> sluice_server::RoomsConfig {
     rooms
 }
 
-/// Fills a node's settings.
-pub fn media(file: &File, options: &Media, node: &mut sluice_node::NodeConfig) {
-    let bind = if options.media.is_empty() { &file.media.listen } else { &options.media };
+/// Where media arrives, if something was said.
+pub fn media_listen<'a>(file: &'a File, options: &'a Media) -> &'a [SocketAddr] {
+    if options.media.is_empty() { &file.media.listen } else { &options.media }
+}
+
+/// A node's settings from all sources.
+pub fn node(file: &File, options: &Media, name: &str, control: Vec<String>, paths: &Paths) -> NodeConfig {
+    let link = LinkConfig {
+        control,
+        server_name: certs::CONTROL_NAME.into(),
+        ca: paths.authority.as_path().into(),
+        certificate: paths.certificate.as_path().into(),
+        key: paths.key.as_path().into(),
+    };
+    let mut node = NodeConfig::new(name, link);
+    let bind = media_listen(file, options);
     if !bind.is_empty() {
-        node.bind = bind.clone();
+        node.bind = bind.to_vec();
     }
     node.external = if options.external.is_empty() { file.media.external.clone() } else { options.external.clone() };
     node.workers = options.workers.or(file.media.workers).unwrap_or(0);
     node.backend = match options.backend.or(file.media.backend).unwrap_or(Backend::Auto) {
-        Backend::Auto => sluice_node::BackendPreference::Auto,
-        Backend::Uring => sluice_node::BackendPreference::Uring,
-        Backend::Mmsg => sluice_node::BackendPreference::Mmsg,
+        Backend::Auto => BackendPreference::Auto,
+        Backend::Uring => BackendPreference::Uring,
+        Backend::Mmsg => BackendPreference::Mmsg,
     };
     if let Some(frames) = file.media.frames {
         node.pool_frames = frames;
     }
+    node
 }
 
 #[cfg(test)]

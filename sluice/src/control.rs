@@ -1,27 +1,20 @@
 //! `sluice control` and `sluice certs`.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
-use sluice_server::{Server, ServerConfig, certs};
+use sluice_server::{Server, certs};
 
 use crate::{
     cli::{CertsOptions, ControlOptions},
-    config, up,
+    config::{self, Control, LINK_PORT},
+    greet,
 };
-
-/// Port that nodes dial when nothing else is said.
-pub const LINK_PORT: u16 = 7881;
 
 /// Runs the control plane until a signal.
 pub fn run(options: ControlOptions) -> anyhow::Result<()> {
     let file = config::read(options.common.config.as_deref())?;
-    let mode = config::keys(&file)?;
-    let listen = config::listen(&file, &options.front);
-    config::refuse_exposed(&mode, &listen)?;
-    let data = config::data(&file, &options.common);
+    let control = Control::new(&file, &options.common, &options.front)?;
     let link = options.link.or(file.link.listen).unwrap_or_else(|| ([127, 0, 0, 1], LINK_PORT).into());
-    let folder: PathBuf = options.certs.or_else(|| file.link.certs.clone()).unwrap_or_else(|| data.join("certs"));
+    let folder = options.certs.or(file.link.certs).unwrap_or_else(|| control.data.join("certs"));
     let paths = certs::Paths::new(&folder, "control");
     if !paths.certificate.exists() {
         anyhow::bail!(
@@ -30,23 +23,13 @@ pub fn run(options: ControlOptions) -> anyhow::Result<()> {
             folder.display()
         );
     }
-    let tls = config::tls(&file, &options.front, &listen)?;
-    let server = ServerConfig {
-        listen,
-        tls,
-        keys: mode.keys.clone(),
-        development: mode.development,
-        link,
-        certs: paths,
-        store: data.join("store"),
-        rooms: config::rooms(&file),
-    };
+    let server = control.server(link, paths);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let server = Server::start(server).await?;
-        up::greet(&server, &mode);
-        eprintln!("Nodes:  sluice node --control {} --certs {}", server.link_address(), folder.display());
-        up::signal().await;
+        greet::greet(&server, &control.mode);
+        println!("Nodes:  sluice node --control {} --certs {}", server.link_address(), folder.display());
+        greet::signal().await;
         server.stop().await;
         anyhow::Ok(())
     })

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod config;
 mod control;
+mod greet;
 mod media;
 mod token;
 mod up;

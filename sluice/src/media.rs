@@ -1,14 +1,14 @@
 //! `sluice node`.
 
 use anyhow::Context;
-use sluice_node::{LinkConfig, Node, NodeConfig};
-use sluice_server::certs::{self, Paths};
+use sluice_node::Node;
+use sluice_server::certs::Paths;
 
 use crate::{
     check,
     cli::NodeOptions,
-    config::{self, File},
-    control, up,
+    config::{self, LINK_PORT},
+    greet,
 };
 
 /// Runs a media node until a signal.
@@ -25,37 +25,17 @@ pub fn run(options: NodeOptions) -> anyhow::Result<()> {
         );
     }
     let control = match (&options.control[..], &file.link.control[..]) {
-        ([], []) => vec![format!("127.0.0.1:{}", control::LINK_PORT)],
+        ([], []) => vec![format!("127.0.0.1:{}", LINK_PORT)],
         ([], file) => file.to_vec(),
         (options, _) => options.to_vec(),
     };
-    let node = settings(&file, &options.media, &name, control, &paths);
+    let node = config::node(&file, &options.media, &name, control, &paths);
     check::report(&node);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let node = Node::start(node)?;
-        up::signal().await;
+        greet::signal().await;
         node.stop();
         anyhow::Ok(())
     })
-}
-
-/// A node's settings from all sources.
-pub fn settings(
-    file: &File,
-    media: &crate::cli::Media,
-    name: &str,
-    control: Vec<String>,
-    paths: &Paths,
-) -> NodeConfig {
-    let link = LinkConfig {
-        control,
-        server_name: certs::CONTROL_NAME.into(),
-        ca: paths.authority.as_path().into(),
-        certificate: paths.certificate.as_path().into(),
-        key: paths.key.as_path().into(),
-    };
-    let mut node = NodeConfig::new(name, link);
-    config::media(file, media, &mut node);
-    node
 }

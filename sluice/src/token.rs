@@ -19,7 +19,9 @@ pub fn run(options: &TokenOptions) -> anyhow::Result<()> {
         }
         (Some(room), None) if options.admin => drop(video.insert("room".into(), room.as_str().into())),
         _ if options.create => {}
-        _ => bail!("a token to join needs --room and --identity; one for the API needs --admin with --room, or --create"),
+        _ => {
+            bail!("a token to join needs --room and --identity; one for the API needs --admin with --room, or --create")
+        }
     }
     if options.admin {
         video.insert("roomAdmin".into(), true.into());

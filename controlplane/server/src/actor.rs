@@ -28,9 +28,16 @@ const OUTGOING_MAX: usize = 1024;
 /// What the rooms task is told.
 pub(crate) enum Input {
     /// A new socket, with the way to its client, and the command that goes with it.
-    Open { socket: SocketId, outgoing: mpsc::Sender<Outgoing>, connect: Command },
+    Open {
+        socket: SocketId,
+        outgoing: mpsc::Sender<Outgoing>,
+        connect: Box<Command>,
+    },
     Command(Command),
-    Api { call: ApiCall, answer: oneshot::Sender<Result<ApiAnswer, ApiError>> },
+    Api {
+        call: ApiCall,
+        answer: oneshot::Sender<Result<ApiAnswer, ApiError>>,
+    },
     Link(LinkEvent),
     /// Whether clients can be served.
     Ready(oneshot::Sender<bool>),
@@ -125,7 +132,7 @@ impl Actor {
         match input {
             Input::Open { socket, outgoing, connect } => {
                 self.sockets.insert(socket, outgoing);
-                self.command(connect);
+                self.command(*connect);
             }
             Input::Command(command) => {
                 if let Command::SocketClosed { socket, .. } = command {
@@ -291,7 +298,13 @@ impl Actor {
                 }
             }
             Up::Refused { epoch, sequence, refusal } => {
-                tracing::error!(node = node.0, epoch, sequence, ?refusal, "a node refused a command: its link is renewed");
+                tracing::error!(
+                    node = node.0,
+                    epoch,
+                    sequence,
+                    ?refusal,
+                    "a node refused a command: its link is renewed"
+                );
                 link.down = None;
             }
             Up::Applied { .. } | Up::Pong { .. } => {}

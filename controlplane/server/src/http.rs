@@ -1,10 +1,7 @@
 //! Routes, and what every request has to pass.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,7 +9,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State as Extract, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    http::{HeaderMap, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{HeaderMap, StatusCode, Uri, uri::PathAndQuery},
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -29,10 +26,9 @@ use tokio::sync::oneshot;
 use tower_http::cors::CorsLayer;
 
 use crate::{
-    actor::{Inbox, Input},
-    socket,
-    token::Keys,
-    twirp, web,
+    actor::Input,
+    request::{State, bearer, refuse},
+    socket, twirp, web,
 };
 
 /// Life of the page's tokens in development mode.
@@ -41,16 +37,6 @@ const DEV_TOKEN_LIFE: Duration = Duration::from_secs(6 * 3600);
 /// A WebSocket message above [`frame::MESSAGE_BYTES_MAX`] is read this far, so that the close frame can name the reason;
 /// beyond it the connection just ends.
 const SOCKET_BYTES_MAX: usize = 2 * frame::MESSAGE_BYTES_MAX;
-
-/// What requests share.
-pub(crate) struct State {
-    pub(crate) inbox: Inbox,
-    pub(crate) keys: Keys,
-    pub(crate) development: bool,
-    pub(crate) auto_create: bool,
-    pub(crate) next_socket: AtomicU64,
-    pub(crate) metrics: Option<PrometheusHandle>,
-}
 
 /// Installs the recorder of this process' metrics; none where a second server runs in one process (tests).
 pub(crate) fn recorder() -> Option<PrometheusHandle> {
@@ -178,18 +164,6 @@ async fn admit(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<Admissio
 /// The token of a query whose other parameters may be wrong: who is not authenticated is told that first.
 fn query_token(query: &str) -> Option<String> {
     query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(str::to_owned)
-}
-
-/// The token of an `Authorization: Bearer` header.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).map(str::trim)
-}
-
-/// A refusal in words.
-pub(crate) fn refuse(status: StatusCode, reason: &str) -> Response {
-    metrics::counter!("sluice_http_refused_total", "status" => status.as_u16().to_string()).increment(1);
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{reason}\n")).into_response()
 }
 
 async fn ready(state: &State) -> bool {

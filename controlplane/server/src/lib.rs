@@ -9,6 +9,7 @@ mod actor;
 pub mod certs;
 mod http;
 pub mod link;
+mod request;
 mod socket;
 pub mod store;
 pub mod tls;
@@ -23,10 +24,10 @@ use std::{
     time::Duration,
 };
 
-pub use sluice_rooms::RoomsConfig;
 use sluice_rooms::Rooms;
-use tokio::{net::TcpListener, sync::mpsc, sync::oneshot, task::JoinHandle};
+pub use sluice_rooms::RoomsConfig;
 pub use token::Keys;
+use tokio::{net::TcpListener, sync::mpsc, sync::oneshot, task::JoinHandle};
 
 use crate::actor::{Inbox, Input};
 
@@ -106,11 +107,12 @@ impl Server {
         let endpoint = link::listen(config.link, &config.certs)?;
         let link_address =
             endpoint.local_addr().map_err(|error| link::LinkStartError::Bind { address: config.link, error })?;
-        let store =
-            store::Sled::open(&config.store).map_err(|error| StartError::Store { error, path: config.store.clone() })?;
+        let store = store::Sled::open(&config.store)
+            .map_err(|error| StartError::Store { error, path: config.store.clone() })?;
 
         let auto_create = config.rooms.auto_create;
-        let inbox = actor::start(Rooms::new(config.rooms, rand::random::<[u8; 32]>()), Box::new(store), config.keys.clone());
+        let inbox =
+            actor::start(Rooms::new(config.rooms, rand::random::<[u8; 32]>()), Box::new(store), config.keys.clone());
         let (events, mut links) = mpsc::channel(LINK_EVENTS_MAX);
         let mut tasks = vec![tokio::spawn(link::serve(endpoint.clone(), events))];
         let rooms = inbox.clone();
@@ -122,7 +124,7 @@ impl Server {
             }
         }));
 
-        let state = Arc::new(http::State {
+        let state = Arc::new(request::State {
             inbox: inbox.clone(),
             keys: config.keys,
             development: config.development,

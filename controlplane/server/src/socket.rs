@@ -30,7 +30,7 @@ const TRY_AGAIN: u16 = 1013;
 /// Serves a socket from its connect command to its end.
 pub(crate) async fn serve(stream: WebSocket, socket: SocketId, connect: Command, inbox: Inbox) {
     let (queue, mut messages) = outgoing();
-    if inbox.send(Input::Open { socket, outgoing: queue, connect }).await.is_err() {
+    if inbox.send(Input::Open { socket, outgoing: queue, connect: Box::new(connect) }).await.is_err() {
         return;
     }
     let (mut sink, mut stream) = stream.split();

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     actor::Input,
-    http::{State, bearer},
+    request::{State, bearer},
 };
 
 /// How a body is written; the answer comes in the same form.
@@ -178,7 +178,8 @@ fn read<R: Message + Default + DeserializeOwned>(form: Form, body: &[u8]) -> Res
         Form::Protobuf => R::decode(body).map_err(|error| error.to_string()),
         Form::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
     };
-    result.map_err(|error| Fault::new("malformed", StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))
+    result
+        .map_err(|error| Fault::new("malformed", StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))
 }
 
 fn answered(form: Form, answer: ApiAnswer) -> Result<Response, Fault> {

@@ -18,7 +18,8 @@ pub(crate) async fn page(uri: Uri) -> Response {
     if let Some(file) = Assets::get(path).filter(|_| !path.is_empty()) {
         // Vite puts a hash of the contents into the names of files under assets/.
         let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
-        let headers = [(header::CONTENT_TYPE, file.metadata.mimetype().to_owned()), (header::CACHE_CONTROL, cache.into())];
+        let headers =
+            [(header::CONTENT_TYPE, file.metadata.mimetype().to_owned()), (header::CACHE_CONTROL, cache.into())];
         return (headers, file.data).into_response();
     }
     let own = path.is_empty() || path.starts_with("r/") || path == "left";
@@ -30,6 +31,7 @@ pub(crate) async fn page(uri: Uri) -> Response {
             let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
             (headers, file.data).into_response()
         }
-        None => "Sluice is running. Its page was not built into this binary: run `make web`, then build again.\n".into_response(),
+        None => "Sluice is running. Its page was not built into this binary: run `make web`, then build again.\n"
+            .into_response(),
     }
 }
