@@ -115,7 +115,7 @@ impl Actor {
                     Some(input) => input,
                     None => return,
                 },
-                () = sleep_until(wake) => Input::Command(Command::Tick),
+                () = sleep_until(wake) => Input::Command(Box::new(Command::Tick)),
             };
             self.input(input);
         }
@@ -135,10 +135,10 @@ impl Actor {
                 self.command(*connect);
             }
             Input::Command(command) => {
-                if let Command::SocketClosed { socket, .. } = command {
+                if let Command::SocketClosed { socket, .. } = *command {
                     self.sockets.remove(&socket);
                 }
-                self.command(command);
+                self.command(*command);
             }
             Input::Api { call, answer } => self.api(call, answer),
             Input::Link(event) => self.link(event),
@@ -147,8 +147,8 @@ impl Actor {
         }
     }
 
-    fn api(&mut self, call: ApiCall, answer: oneshot::Sender<Result<ApiAnswer, ApiError>>) {
-        let stored = match &call {
+    fn api(&mut self, call: Box<ApiCall>, answer: oneshot::Sender<Result<ApiAnswer, ApiError>>) {
+        let stored = match &*call {
             ApiCall::CreateRoom(room) => self.store.put_room(room),
             ApiCall::DeleteRoom(room) => self.store.remove_room(&room.room),
             _ => Ok(()),
@@ -159,7 +159,7 @@ impl Actor {
         self.next_reply += 1;
         let reply = ReplyId(self.next_reply);
         self.replies.insert(reply, answer);
-        self.command(Command::Api { reply, call: Box::new(call) });
+        self.command(Command::Api { reply, call });
     }
 
     fn command(&mut self, command: Command) {

@@ -174,7 +174,7 @@ async fn ready(state: &State) -> bool {
 async fn exists(state: &State, room: &str) -> bool {
     let (answer, rooms) = oneshot::channel();
     let call = ApiCall::ListRooms(ListRoomsRequest { names: vec![room.to_owned()] });
-    if state.inbox.send(Input::Api { call, answer }).await.is_err() {
+    if state.inbox.send(Input::Api { call: Box::new(call), answer }).await.is_err() {
         return false;
     }
     matches!(rooms.await, Ok(Ok(ApiAnswer::Rooms(rooms))) if !rooms.rooms.is_empty())

@@ -53,11 +53,11 @@ pub(crate) async fn serve(stream: WebSocket, socket: SocketId, connect: Command,
             message = stream.next() => match read(message, &mut mode) {
                 Incoming::Signal(message) => {
                     let signal = Command::Signal { socket, message: *message };
-                    if inbox.send(Input::Command(signal)).await.is_err() {
+                    if inbox.send(Input::Command(Box::new(signal))).await.is_err() {
                         return;
                     }
                 }
-                Incoming::Alive => drop(inbox.send(Input::Command(Command::Alive { socket })).await),
+                Incoming::Alive => drop(inbox.send(Input::Command(Box::new(Command::Alive { socket }))).await),
                 Incoming::Gone => break SocketClosed::Gone,
                 Incoming::Bad(code, reason) => {
                     metrics::counter!("sluice_socket_bad_messages_total").increment(1);
@@ -75,7 +75,7 @@ pub(crate) async fn serve(stream: WebSocket, socket: SocketId, connect: Command,
     };
     drain(&mut messages);
     // Fails only while the server stops.
-    drop(inbox.send(Input::Command(Command::SocketClosed { socket, reason })).await);
+    drop(inbox.send(Input::Command(Box::new(Command::SocketClosed { socket, reason }))).await);
 }
 
 /// What a client sent.

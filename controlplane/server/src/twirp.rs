@@ -119,7 +119,7 @@ async fn serve(
     };
     let unavailable = || Fault::new("unavailable", StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     let (answer, result) = oneshot::channel();
-    state.inbox.send(Input::Api { call, answer }).await.map_err(|_| unavailable())?;
+    state.inbox.send(Input::Api { call: Box::new(call), answer }).await.map_err(|_| unavailable())?;
     match result.await.map_err(|_| unavailable())? {
         Ok(answer) => answered(form, answer),
         Err(error) => {
