@@ -33,9 +33,9 @@ pub(crate) enum Input {
         outgoing: mpsc::Sender<Outgoing>,
         connect: Box<Command>,
     },
-    Command(Command),
+    Command(Box<Command>),
     Api {
-        call: ApiCall,
+        call: Box<ApiCall>,
         answer: oneshot::Sender<Result<ApiAnswer, ApiError>>,
     },
     Link(LinkEvent),
