@@ -54,6 +54,15 @@ impl Forwarder {
         };
         let is_rekeyed = peer.keys.replace(Keys { material: material.clone(), receiver, sender }).is_some();
         if is_rekeyed {
+            self.counters.drop_unroutable += peer.egress.purge(None, pool);
+            peer.retired.clear();
+            for &index in &peer.subscriptions {
+                if let Some(subscription) = self.subscriptions.get_mut(index) {
+                    subscription.rewriter.rekey();
+                    subscription.rtx_next &= 0xffff;
+                    subscription.sent.clear();
+                }
+            }
             for &track_index in &peer.tracks {
                 if let Some(track) = self.tracks.get_mut(track_index) {
                     track.layers.iter_mut().for_each(|layer| layer.restart(pool));
@@ -61,12 +70,15 @@ impl Forwarder {
             }
         }
         self.restart_receiver(now, peer_index);
+        self.arm(peer_index);
     }
 
     pub(crate) fn route(&mut self, now: Micros, peer_index: u32, route: Route) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
         if peer.route.replace(route).is_none() {
             self.restart_receiver(now, peer_index);
+            // What was due meanwhile could not be sent.
+            self.arm(peer_index);
         }
     }
 

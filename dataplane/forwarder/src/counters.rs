@@ -76,8 +76,6 @@ counters! {
     drop_rtx,
     /// Sequence number seen before (retransmitted twice) or far too old.
     drop_duplicate,
-    /// A jump of the sequence number that no second packet confirmed.
-    drop_jump,
     /// Track is muted.
     drop_muted,
     /// More distinct streams than a transport may have.

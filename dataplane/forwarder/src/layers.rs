@@ -98,7 +98,8 @@ impl Forwarder {
         if live != track.reported_live {
             track.reported_live = live;
             let layers = track.layers.iter().enumerate().filter(|(_, layer)| layer.live);
-            let live = layers.filter_map(|(n, layer)| Some(LayerLive { encoding: n as u8, ssrc: layer.ssrc? })).collect();
+            let live =
+                layers.filter_map(|(n, layer)| Some(LayerLive { encoding: n as u8, ssrc: layer.ssrc? })).collect();
             self.events.push(Event::Layers { track: track.id, live }, &mut self.counters);
         }
         self.retarget_track(now, track_index);
@@ -119,7 +120,8 @@ impl Forwarder {
                 let Some(last) = layer.last_packet.filter(|_| layer.live) else { continue };
                 let silent = now.since(last);
                 let behind = newest.map_or(Duration::ZERO, |newest| newest.since(last));
-                if silent >= LAYER_SILENCE * ALL_SILENT || (silent >= LAYER_SILENCE && behind >= LAYER_SILENCE * 3 / 4) {
+                if silent >= LAYER_SILENCE * ALL_SILENT || (silent >= LAYER_SILENCE && behind >= LAYER_SILENCE * 3 / 4)
+                {
                     layer.live = false;
                     changed = true;
                 }
@@ -237,7 +239,9 @@ impl Forwarder {
     /// Chooses VP8 temporal layers by frame rate; once a second.
     pub(crate) fn choose_temporal(&mut self) {
         for track_index in 0..self.tracks.end() {
-            let Some(track) = self.tracks.get_mut(track_index).filter(|track| track.kind == Kind::Video) else { continue };
+            let Some(track) = self.tracks.get_mut(track_index).filter(|track| track.kind == Kind::Video) else {
+                continue;
+            };
             track.layers.iter_mut().for_each(Layer::end_second);
             for &index in &track.subscribers {
                 let Some(subscription) = self.subscriptions.get_mut(index) else { continue };

@@ -8,14 +8,14 @@ use sluice_messages::Kind;
 /// Sizes of a forwarder. All tables are made at start; nothing grows past these numbers.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Peer connections. Raising it costs about 5 KiB each; a transport beyond it is refused and reported `Failed(Full)`.
+    /// Peer connections. Raising it costs about 60 KiB each; a transport beyond it is refused and reported `Failed(Full)`.
     pub peers_max: usize,
-    /// Published media sections. Raising it costs about 12 KiB each; a track beyond it is refused and counted.
+    /// Published media sections. Raising it costs about 50 KiB each; a track beyond it is refused and counted.
     pub tracks_max: usize,
     /// Subscriptions. 100 people who all know each other's camera and microphone are 19,800. Raising it costs about
-    /// 600 bytes each, and up to 8 KiB more while one is forwarding (see `histories_max`).
+    /// 800 bytes each, and 3 KiB more for audio that is forwarded (for video see `histories_max`).
     pub subscriptions_max: usize,
-    /// Subscriptions that are forwarding video and can answer NACKs at once. Raising it costs 16 KiB each; beyond it media
+    /// Subscriptions that are forwarding video and can answer NACKs at once. Raising it costs 24 KiB each; beyond it media
     /// still flows but is not retransmitted.
     pub histories_max: usize,
     /// Packets waiting for one receiver, separately for audio, retransmissions and video. Raising it rides out longer
@@ -57,14 +57,24 @@ impl Config {
     pub fn memory(&self) -> [(&'static str, usize); 6] {
         [
             ("peers", self.peers_max * (size_of::<crate::peer::Peer>() + PEER_HEAP_BYTES)),
-            ("egress queues", self.peers_max * 3 * self.egress_queue_max.next_power_of_two() * size_of::<crate::send::Queued>()),
+            (
+                "egress queues",
+                self.peers_max * 3 * self.egress_queue_max.next_power_of_two() * size_of::<crate::send::Queued>(),
+            ),
             (
                 "tracks",
                 self.tracks_max
                     * (size_of::<crate::track::Track>()
-                        + crate::track::LAYERS_MAX * self.history_video_packets.next_power_of_two() * size_of::<crate::history::Kept>()),
+                        + crate::track::LAYERS_MAX
+                            * self.history_video_packets.next_power_of_two()
+                            * size_of::<crate::history::Kept>()),
             ),
-            ("subscriptions", self.subscriptions_max * (size_of::<crate::subscription::Subscription>() + AUDIO_RECORDS * size_of::<crate::history::Sent>())),
+            (
+                "subscriptions",
+                self.subscriptions_max
+                    * (size_of::<crate::subscription::Subscription>()
+                        + AUDIO_RECORDS * size_of::<crate::history::Sent>()),
+            ),
             ("histories", self.histories_max * VIDEO_RECORDS * size_of::<crate::history::Sent>()),
             ("indices", (self.peers_max + self.tracks_max * 7 + self.subscriptions_max) * 4 * 16),
         ]
@@ -84,8 +94,10 @@ impl Config {
     }
 }
 
-/// What a peer keeps on the heap besides its queues: cipher state and the arrival times for transport-wide feedback.
-const PEER_HEAP_BYTES: usize = 8 << 10;
+/// What a peer keeps on the heap besides its queues, at worst: session keys, a replay window for each SSRC it ever used (most
+/// use ten), and the arrival times for transport-wide feedback.
+const PEER_HEAP_BYTES: usize =
+    (4 << 10) + sluice_srtp::MAX_STREAMS * 152 + size_of::<crate::feedback::twcc::Arrivals>();
 
 /// Outgoing packets of one video subscription that can be named by a NACK: a power of two. Raising it lets older packets
 /// be asked for; 512 are about one second of 5 Mbit/s.
@@ -150,3 +162,15 @@ const _: () = {
     assert!(DATAGRAM_BYTES_MAX >= 1500);
     assert!(LABEL_BYTES_MAX <= 16);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_fits_a_small_machine() {
+        let memory = Config::default().memory();
+        let total: usize = memory.iter().map(|(_, bytes)| bytes).sum();
+        assert!(total < 640 << 20, "at worst, every table full: {memory:?}");
+    }
+}

@@ -20,6 +20,9 @@ use crate::{
     track::Arrival,
 };
 
+/// A retransmission further than this from the newest media is not of the same source.
+const RTX_AGE_MAX_S: u32 = 5;
+
 /// What is known of a received packet, kept beside its frame as long as somebody uses that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
@@ -68,7 +71,8 @@ impl Meta {
     pub(crate) fn payload_for(&self, subscription: &Subscription) -> Option<(PayloadMap, usize)> {
         if let Some(map) = subscription.payload(self.payload_type) {
             // Blocks inside RED carry the publisher's numbers, which a receiver with others would not understand.
-            let renumbered = self.primary.is_some_and(|(inner, _)| subscription.payload(inner).is_some_and(|m| m.to != inner));
+            let renumbered =
+                self.primary.is_some_and(|(inner, _)| subscription.payload(inner).is_some_and(|m| m.to != inner));
             if !renumbered {
                 return Some((map, usize::from(self.payload_start)));
             }
@@ -233,6 +237,11 @@ impl Forwarder {
         let original = layer.and_then(|(track, layer)| {
             let (payload, rtx) = track.payload(header.payload_type)?;
             let sequence = original_sequence(header.payload(pool.bytes(frame)))?;
+            // It may belong to a source that replaces the one known here and has not been seen itself.
+            let age = layer.last_timestamp.wrapping_sub(header.timestamp) as i32;
+            if age.unsigned_abs() > RTX_AGE_MAX_S * track.clock_rate() {
+                return None;
+            }
             Some((layer.ssrc.filter(|_| rtx)?, payload.payload_type, layer.window.extend(sequence)?))
         });
         let Some((ssrc, payload_type, index)) = original else {
@@ -312,7 +321,8 @@ impl Forwarder {
                 false
             }
         };
-        let Some(layer) = self.tracks.get_mut(stream.track).and_then(|t| t.layers.get_mut(usize::from(stream.encoding)))
+        let Some(layer) =
+            self.tracks.get_mut(stream.track).and_then(|t| t.layers.get_mut(usize::from(stream.encoding)))
         else {
             return;
         };

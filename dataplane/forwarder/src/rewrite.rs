@@ -93,6 +93,12 @@ impl Rewriter {
         self.next = next;
     }
 
+    /// Goes on under new keys, where the receiver's roll-over counter is 0 again (RFC 3711 section 3.3.1).
+    pub(crate) fn rekey(&mut self) {
+        self.next &= 0xffff;
+        self.segments.clear();
+    }
+
     /// Timestamp sent last, once anything was sent.
     pub(crate) fn last_timestamp(&self) -> Option<u32> {
         self.sent_any.then_some(self.last.timestamp)
@@ -220,7 +226,12 @@ mod tests {
     use super::*;
 
     fn packet(index: u64, picture_id: u16) -> Incoming {
-        Incoming { index, timestamp: picture_id as u32 * 3000, picture_id: Some(picture_id), tl0: Some(picture_id as u8) }
+        Incoming {
+            index,
+            timestamp: picture_id as u32 * 3000,
+            picture_id: Some(picture_id),
+            tl0: Some(picture_id as u8),
+        }
     }
 
     #[test]

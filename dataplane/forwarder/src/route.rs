@@ -105,8 +105,7 @@ impl Forwarder {
             }
             if subscription.reported != Some(Some(meta.encoding)) {
                 subscription.reported = Some(Some(meta.encoding));
-                let event =
-                    Event::Forwarding { receiver: peer.id, track: track.id, encoding: Some(meta.encoding) };
+                let event = Event::Forwarding { receiver: peer.id, track: track.id, encoding: Some(meta.encoding) };
                 self.events.push(event, &mut self.counters);
             }
         }

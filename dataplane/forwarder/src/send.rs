@@ -11,13 +11,7 @@ use sluice_wire::{
     vp8::Patch,
 };
 
-use crate::{
-    Forwarder,
-    estimate::Estimator,
-    peer::Peer,
-    receive::Meta,
-    rewrite::Outgoing,
-};
+use crate::{Forwarder, estimate::Estimator, peer::Peer, receive::Meta, rewrite::Outgoing};
 
 /// A packet that waits: one user of its frame.
 #[derive(Clone, Copy, Debug)]

@@ -91,7 +91,8 @@ impl Forwarder {
             self.counters.drop_streams_full += 1;
             return false;
         }
-        let Some(layer) = self.tracks.get_mut(stream.track).and_then(|t| t.layers.get_mut(usize::from(stream.encoding)))
+        let Some(layer) =
+            self.tracks.get_mut(stream.track).and_then(|t| t.layers.get_mut(usize::from(stream.encoding)))
         else {
             return false;
         };

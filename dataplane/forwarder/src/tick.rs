@@ -6,7 +6,7 @@ use sluice_frames::Pool;
 use sluice_messages::{Event, Quality};
 use sluice_wire::Micros;
 
-use crate::{Forwarder, estimate::Estimator, limits::SPEAKERS_PERIOD, peer::Period};
+use crate::{Forwarder, estimate::Estimator, limits::SPEAKERS_PERIOD};
 
 /// Layers that fell silent are noticed within this, and old frames go.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
@@ -84,7 +84,7 @@ impl Forwarder {
     fn report_quality(&mut self) {
         for index in 0..self.peers.end() {
             let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_reachable()) else { continue };
-            let period = std::mem::replace(&mut peer.period, Period::default());
+            let period = std::mem::take(&mut peer.period);
             let quality = Quality {
                 loss_up: period.lost_up as f32 / period.expected_up.max(1) as f32,
                 loss_down: period.loss_down_sum / period.loss_down_reports.max(1) as f32,

@@ -79,7 +79,7 @@ impl Forwarder {
             let least = peer.ntp_delta.is_none_or(|old| {
                 let change = delta.wrapping_sub(old) as i64;
                 // A publisher whose clock was set (by more than 2 s) starts over.
-                change < 0 || change > 2 << 32
+                !(0..=2 << 32).contains(&change)
             });
             if least {
                 peer.ntp_delta = Some(delta);
@@ -147,7 +147,8 @@ impl Forwarder {
             self.counters.nack_unknown += 1;
             return;
         };
-        let (Some(subscription), Some(peer)) = (self.subscriptions.get_mut(index), self.peers.get_mut(peer_index)) else {
+        let (Some(subscription), Some(peer)) = (self.subscriptions.get_mut(index), self.peers.get_mut(peer_index))
+        else {
             return;
         };
         let newest = subscription.rewriter.next_index().wrapping_sub(1);

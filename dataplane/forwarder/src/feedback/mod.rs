@@ -174,7 +174,8 @@ impl Forwarder {
             let info = self.sender_info(now, index);
             let Some(subscription) = self.subscriptions.get_mut(index) else { continue };
             let Some(info) = info else {
-                let again = if subscription.current.is_some() { now + REPORT_GATHER + REPORT_AGAIN } else { Micros::NEVER };
+                let again =
+                    if subscription.current.is_some() { now + REPORT_GATHER + REPORT_AGAIN } else { Micros::NEVER };
                 subscription.next_report = again;
                 continue;
             };

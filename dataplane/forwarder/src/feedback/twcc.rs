@@ -9,7 +9,8 @@ const PACKETS: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     extender: Extender,
-    times: [Option<Micros>; PACKETS],
+    /// [`Micros::NEVER`] for what has not come.
+    times: [Micros; PACKETS],
     /// Reported up to here.
     reported: u64,
     feedbacks: u8,
@@ -17,7 +18,7 @@ pub(crate) struct Arrivals {
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Arrivals { extender: Extender::default(), times: [None; PACKETS], reported: 0, feedbacks: 0 }
+        Arrivals { extender: Extender::default(), times: [Micros::NEVER; PACKETS], reported: 0, feedbacks: 0 }
     }
 }
 
@@ -33,13 +34,13 @@ impl Arrivals {
                     self.reported = index + 1 - PACKETS as u64;
                 }
                 let first = (highest + 1).max(self.reported);
-                (first..index).for_each(|i| self.times[i as usize % PACKETS] = None);
+                (first..index).for_each(|i| self.times[i as usize % PACKETS] = Micros::NEVER);
             }
             // Reported as lost before: RFC-draft section 3.1 lets a later feedback name it again, but nobody needs it.
             Some(_) if index < self.reported => return false,
             Some(_) => {}
         }
-        self.times[index as usize % PACKETS] = Some(now);
+        self.times[index as usize % PACKETS] = now;
         true
     }
 
@@ -50,7 +51,8 @@ impl Arrivals {
             let mut chunk = [None; 256];
             let count = (highest + 1 - self.reported).min(chunk.len() as u64) as usize;
             for (n, time) in chunk[..count].iter_mut().enumerate() {
-                *time = self.times[(self.reported + n as u64) as usize % PACKETS];
+                let at = self.times[(self.reported + n as u64) as usize % PACKETS];
+                *time = (at != Micros::NEVER).then_some(at);
             }
             let base = self.reported as u16;
             let Some(covered) =

@@ -1,11 +1,9 @@
 //! Media crosses from one peer to another.
 
-
-
+use crate::support::*;
 use sluice_messages::{Entry, Event, Extension, Key, TrackId, TransportId};
 use sluice_srtp::Profile;
 use sluice_wire::rtcp::{Packet, SenderInfo, packets};
-use crate::support::*;
 
 #[test]
 fn audio_crosses_with_new_header_and_same_payload() {
@@ -107,8 +105,13 @@ fn reports_of_both_kinds_cross_the_hop() {
     let mut microphone = Microphone::new(1, 7, 5555);
     microphone.talk(&mut world);
     // The publisher's clock is a day ahead.
-    let info =
-        SenderInfo { ssrc: 5555, ntp: 86_400 << 32, rtp_timestamp: microphone.timestamp, packet_count: 1, octet_count: 70 };
+    let info = SenderInfo {
+        ssrc: 5555,
+        ntp: 86_400 << 32,
+        rtp_timestamp: microphone.timestamp,
+        packet_count: 1,
+        octet_count: 70,
+    };
     world.send_rtcp(1, |compound| compound.sender_report(&info, &[]).unwrap());
     let sent_at = world.now;
     for _ in 0..100 {
@@ -122,7 +125,9 @@ fn reports_of_both_kinds_cross_the_hop() {
         for packet in packets(&compound) {
             match packet.unwrap() {
                 Packet::SenderReport(report) => reports.push(report.info),
-                Packet::SourceDescription(description) => names.extend(description.cnames().map(|(s, n)| (s, n.to_vec()))),
+                Packet::SourceDescription(description) => {
+                    names.extend(description.cnames().map(|(s, n)| (s, n.to_vec())))
+                }
                 _ => {}
             }
         }
@@ -223,7 +228,8 @@ fn red_is_stripped_for_receivers_without_it() {
     world.join(2);
     world.put(audio_track(7, 1, None));
     world.put(Entry::Subscription(subscription(2, 7)));
-    let fields = sluice_wire::rtp::HeaderFields { marker: false, payload_type: RED, sequence: 3, timestamp: 9, ssrc: 4 };
+    let fields =
+        sluice_wire::rtp::HeaderFields { marker: false, payload_type: RED, sequence: 3, timestamp: 9, ssrc: 4 };
     let red = [&[0x80 | OPUS, 0x0f, 0x00, 0x02, OPUS][..], b"\x01\x02", b"primary"].concat();
     world.send(1, 3, &packet(fields, &[(Extension::Mid, b"7")], &red));
     world.run(1);
@@ -274,7 +280,8 @@ fn bad_datagrams_are_counted_and_the_call_goes_on() {
     out[..8].copy_from_slice(&[0x80, 200, 0, 40, 0, 0, 0, 1]);
     let len = world.party(1).sender.protect_rtcp(&mut out, 8).unwrap();
     world.datagram(1, &out[..len]);
-    for name in ["drop_unclassified", "drop_size", "drop_unknown_transport", "drop_unknown_ssrc", "drop_rtcp_malformed"] {
+    for name in ["drop_unclassified", "drop_size", "drop_unknown_transport", "drop_unknown_ssrc", "drop_rtcp_malformed"]
+    {
         assert!(world.counter(name) > 0, "{name}");
     }
     assert!(world.counter("drop_unauthentic") + world.counter("drop_srtp") >= 2);
@@ -311,4 +318,57 @@ fn an_idle_forwarder_does_not_wake() {
     world.remove(Key::Transport(TransportId(1)));
     world.run(10_000);
     assert_eq!(world.forwarder.wake(), sluice_wire::Micros::NEVER);
+}
+
+#[test]
+fn a_new_association_begins_with_roll_over_counter_zero() {
+    let mut world = World::new();
+    world.join(1);
+    world.join(2);
+    world.put(audio_track(7, 1, None));
+    world.put(Entry::Subscription(subscription(2, 7)));
+    let mut microphone = Microphone::new(1, 7, 5555);
+    for _ in 0..70_000 {
+        microphone.talk(&mut world);
+        world.poll();
+    }
+    let last = world.party(2).rtp.pop().unwrap();
+    assert!(last.index > 1 << 16);
+    world.key(2, Profile::AeadAes256Gcm);
+    microphone.talk(&mut world);
+    world.poll();
+    let got = &world.party(2).rtp[0];
+    assert_eq!(got.index, (last.index + 1) & 0xffff, "the sequence number goes on");
+    // The publisher's association is new too: its numbers start over.
+    world.key(1, Profile::AeadAes256Gcm);
+    microphone.index = 17;
+    microphone.talk(&mut world);
+    world.poll();
+    assert_eq!(world.party(2).rtp.len(), 2);
+    world.finish();
+}
+
+#[test]
+fn feedback_goes_on_after_consent_was_lost() {
+    let mut world = World::new();
+    world.join(1);
+    world.put(audio_track(7, 1, None));
+    let mut microphone = Microphone::new(1, 7, 5555);
+    let mut heard = Vec::new();
+    for n in 0..300 {
+        if n == 100 {
+            let transport = TransportId(1);
+            world.forwarder.input(world.now, sluice_forwarder::Input::Unroute { transport }, &mut world.pool);
+        }
+        if n == 200 {
+            world.route(1);
+        }
+        microphone.talk(&mut world);
+        world.run(20);
+        heard.push(world.party(1).rtcp.len());
+    }
+    assert!(heard[99] > 20);
+    assert_eq!(heard[100], heard[199], "nothing while there is no consent");
+    assert!(heard[299] > heard[199] + 20);
+    world.finish();
 }

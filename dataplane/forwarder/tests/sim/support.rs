@@ -9,8 +9,8 @@ use std::{
 use sluice_forwarder::{Config, Forwarder, Input, Output};
 use sluice_frames::{Pool, Route, Tx};
 use sluice_messages::{
-    CallId, Codec, Encoding, Entry, Event, Extension, ExtensionMap, Ice, IceCredentials, Key, Kind, Participant, Payload,
-    PayloadMap, Subscription, Track, TrackId, Transport, TransportId, Wish,
+    CallId, Codec, Encoding, Entry, Event, Extension, ExtensionMap, Ice, IceCredentials, Key, Kind, Participant,
+    Payload, PayloadMap, Subscription, Track, TrackId, Transport, TransportId, Wish,
 };
 use sluice_srtp::{KeyMaterial, MasterKey, Profile, Receiver, Sender};
 use sluice_wire::{
@@ -126,7 +126,13 @@ impl World {
         World {
             forwarder: Forwarder::new(config, 42),
             pool: Pool::new(frames).unwrap(),
-            tx: Collect { slot: Box::new([0; 2048]), sent: Vec::new(), slots: usize::MAX, discards: false, committed: 0 },
+            tx: Collect {
+                slot: Box::new([0; 2048]),
+                sent: Vec::new(),
+                slots: usize::MAX,
+                discards: false,
+                committed: 0,
+            },
             now: Micros(1_000_000),
             parties: BTreeMap::new(),
             events: Vec::new(),
@@ -361,7 +367,7 @@ impl Microphone {
             timestamp: self.timestamp,
             ssrc: self.ssrc,
         };
-        self.transport_sequence += 1;
+        self.transport_sequence = self.transport_sequence.wrapping_add(1);
         let mid = self.track.to_string();
         let payload = [self.index.to_be_bytes().as_slice(), &[0xa5; 60]].concat();
         let made = packet(
@@ -435,8 +441,7 @@ impl Camera {
         for n in 0..self.packets_per_frame {
             let [high, low] = self.picture_id.to_be_bytes();
             let start = if n == 0 { 0x10 } else { 0 };
-            let mut payload =
-                vec![0x80 | start, 0xe0, 0x80 | high, low, self.tl0, temporal << 6 | 0x20];
+            let mut payload = vec![0x80 | start, 0xe0, 0x80 | high, low, self.tl0, temporal << 6 | 0x20];
             if n == 0 {
                 payload.extend(if keyframe { [0x10, 0, 0, 0x9d, 0x01, 0x2a] } else { [0x11, 0, 0, 0, 0, 0] });
                 payload.extend([0x40, 0x01, 0xf0, 0x00]);
