@@ -213,3 +213,68 @@ fn packet_memory_that_runs_low_is_taken_from_histories() {
     assert!(world.counter("history_squeezed") > 0);
     world.finish();
 }
+
+/// Loss of five percent and reordering on both hops; publisher and receiver do what browsers do.
+#[test]
+fn loss_and_reordering_on_both_hops_are_repaired() {
+    let (mut world, mut camera) = stage();
+    let mut random = 99u32;
+    let mut lucky = move || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 16) % 100 >= 5
+    };
+    let ssrc = subscription(2, 9).ssrc;
+    // Held back for a frame: packets out of order.
+    let mut late: Vec<(u64, Vec<u8>)> = Vec::new();
+    let (mut answered, mut read) = (0, 0);
+    let mut got: std::collections::BTreeSet<u16> = Default::default();
+    let mut newest = None;
+    for _ in 0..900 {
+        let delayed = std::mem::take(&mut late);
+        for (index, packet) in camera.frame(false) {
+            match (lucky(), lucky()) {
+                (true, true) => world.send(1, index, &packet),
+                (true, false) => late.push((index, packet)),
+                (false, _) => {}
+            }
+        }
+        delayed.into_iter().for_each(|(index, packet)| world.send(1, index, &packet));
+        world.run(33);
+        // The publisher answers, and some of its answers are lost.
+        let asked = nacks(&world, 1);
+        for sequence in &asked[answered..] {
+            let index = *camera.sent.keys().rev().find(|index| **index as u16 == *sequence).unwrap();
+            if lucky() {
+                camera.repeat(&mut world, index);
+            }
+        }
+        answered = asked.len();
+        // The receiver takes what came through and asks for the rest.
+        let arrived = world.party(2).rtp[read..].to_vec();
+        read = world.party(2).rtp.len();
+        for packet in arrived.iter().filter(|_| lucky()) {
+            let sequence = match packet.header.ssrc == ssrc {
+                true => packet.header.sequence,
+                false => u16::from_be_bytes([packet.payload()[0], packet.payload()[1]]),
+            };
+            got.insert(sequence);
+            newest = newest.max(Some(sequence));
+        }
+        let newest = newest.unwrap();
+        let missing: Vec<u16> = (newest.saturating_sub(60)..newest).filter(|s| !got.contains(s)).collect();
+        let first = world.party(2).rtp[0].header.sequence;
+        let missing: Vec<u16> = missing.into_iter().filter(|s| *s >= first).collect();
+        if !missing.is_empty() {
+            world.send_rtcp(2, |compound| {
+                compound.nack(1, ssrc, &missing).unwrap();
+            });
+        }
+    }
+    let (first, last) = (*got.first().unwrap(), *got.last().unwrap());
+    assert!(last - first > 2_600);
+    let missing: Vec<u16> = (first..last - 60).filter(|s| !got.contains(s)).collect();
+    assert_eq!(missing, []);
+    assert!(world.counter("sent_nacks") > 100 && world.counter("sent_resends") > 100);
+    assert!(world.counter("received_packets") < 3_600, "no storm of repairs");
+    world.finish();
+}
