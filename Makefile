@@ -29,7 +29,7 @@ test: test-setup web
 
 ## The counted loops of the issues, in full. Hours.
 soak: test-setup web
-	SLUICE_SOAK=1 tests/run soak
+	tests/run soak
 
 build: setup web
 	$(CARGO) build --locked --bin sluice
@@ -48,7 +48,7 @@ fuzz:
 fmt:
 	$(CARGO) fmt --all
 
-lint:
+lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
