@@ -33,8 +33,8 @@ pub fn run(options: UpOptions) -> anyhow::Result<()> {
         server.ready().await;
         greet::greet(&server, &control.mode);
         greet::signal().await;
-        server.stop().await;
         node.stop();
+        server.stop().await;
         anyhow::Ok(())
     })
 }
