@@ -1,6 +1,7 @@
 // Starts what the tests drive: the real server binary and real Chromium with fake devices.
 
 import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -8,11 +9,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { chromium } from 'playwright-core';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 export const binary = process.env.SLUICE ?? join(root, 'target/debug/sluice');
+const python = process.env.PYTHON ?? join(root, '.cache/venv/bin/python');
 export const artefacts = join(root, 'artefacts');
 mkdirSync(artefacts, { recursive: true });
 
@@ -69,6 +72,7 @@ export class Process {
     createInterface({ input: this.child.stdout }).on('line', line);
     createInterface({ input: this.child.stderr }).on('line', line);
     this.exited = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve({ code, signal })));
+    process.once('exit', () => this.child.kill('SIGKILL'));
   }
 
   /** Waits for a line of output. */
@@ -90,11 +94,11 @@ export class Process {
 }
 
 /** `sluice up` in development mode on free ports. */
-export async function up(options = []) {
+export async function up() {
   const http = await freeTcp();
   const media = await freeUdp();
   const data = mkdtempSync(join(tmpdir(), 'sluice-test-'));
-  const args = ['up', '--listen', `127.0.0.1:${http}`, '--media', `127.0.0.1:${media}`, '--data', data, ...options];
+  const args = ['up', '--listen', `127.0.0.1:${http}`, '--media', `127.0.0.1:${media}`, '--data', data];
   const server = new Process(binary, args);
   await server.line(/^Page: /);
   return {
@@ -105,6 +109,36 @@ export async function up(options = []) {
       rmSync(data, { recursive: true, force: true });
     },
   };
+}
+
+const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+/** An access token of the development key. */
+export function token(claims, seconds = 600) {
+  const exp = Math.floor(Date.now() / 1000) + seconds;
+  const body = `${base64url({ alg: 'HS256', typ: 'JWT' })}.${base64url({ iss: 'devkey', exp, ...claims })}`;
+  return `${body}.${createHmac('sha256', 'secret').update(body).digest('base64url')}`;
+}
+
+/** What a moderator's back end does: a call of the server API. */
+export async function api(url, method, room, request) {
+  const response = await fetch(`${url}/twirp/livekit.RoomService/${method}`, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      authorization: `Bearer ${token({ sub: 'moderator', video: { roomAdmin: true, roomCreate: true, room } })}`,
+    },
+    body: JSON.stringify({ room, ...request }),
+  });
+  if (!response.ok) throw new Error(`${method}: ${response.status} ${await response.text()}`);
+  return response.json();
+}
+
+/** Joins `count` people called "Guest 1" and so on, without a browser for each of them. */
+export async function crowd(url, room, count) {
+  const people = new Process(python, [join(root, 'tests/python/crowd.py'), url, room, String(count)], { name: 'crowd' });
+  await people.line(/ready/);
+  return people;
 }
 
 /** Control and node as separate processes on free ports. */
@@ -209,9 +243,21 @@ export class Person {
     await handle.evaluate((video) => delete video.dataset.testFrames);
   }
 
+  /**
+   * Asks the page until it says yes. Unlike `waitForFunction` of Playwright this waits for an asynchronous predicate,
+   * where that one takes the promise itself for a yes.
+   */
+  async until(what, predicate, argument) {
+    const deadline = Date.now() + PATIENCE_MS;
+    while (!(await this.page.evaluate(predicate, argument))) {
+      if (Date.now() > deadline) throw new Error(`${this.name} waited in vain: ${what}`);
+      await sleep(200);
+    }
+  }
+
   /** Waits until audio of `name` arrives: its received samples have energy and grow. */
-  async hears(name) {
-    await this.page.waitForFunction(async (name) => {
+  hears(name) {
+    return this.until(`to hear ${name}`, async (name) => {
       const people = [...window.sluice.room.remoteParticipants.values()];
       const person = people.find((p) => p.name === name);
       const track = person?.audioTrackPublications.values().next().value?.track;
@@ -221,7 +267,7 @@ export class Person {
       const before = (window.testAudio ??= {})[name];
       window.testAudio[name] = { energy: inbound.totalAudioEnergy, packets: inbound.packetsReceived };
       return before !== undefined && inbound.totalAudioEnergy > before.energy && inbound.packetsReceived > before.packets;
-    }, name, { polling: 200 });
+    }, name);
   }
 
   /** Height of the decoded video of `name`. */
