@@ -161,10 +161,14 @@ async fn participants_hear_each_other_and_control() {
     let entries = people.iter().map(|person| Entry::Transport(person.transport.clone())).collect();
     link.snapshot(1, entries).await;
     live(&mut people, "everybody connects", |people| people.iter().all(Person::is_ready));
-    for person in &people {
-        let connected = Event::Transport { transport: person.transport.id, state: TransportState::Connected };
-        link.event(|event| (*event == connected).then_some(())).await;
-    }
+    let mut waiting: Vec<_> = people.iter().map(|person| person.transport.id).collect();
+    link.event(|event| {
+        if let Event::Transport { transport, state: TransportState::Connected } = event {
+            waiting.retain(|id| id != transport);
+        }
+        waiting.is_empty().then_some(())
+    })
+    .await;
 
     people[0].say("_reliable", &text("to all", &[]));
     people[0].say("_reliable", &text("to two", &["person-2"]));

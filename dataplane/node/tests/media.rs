@@ -3,6 +3,7 @@
 mod support;
 
 use sluice_messages::{Entry, Transport};
+use sluice_node::BackendPreference;
 use support::*;
 
 /// Enough source ports for each of two workers to get some: the chance that one gets none is 2^-31.
@@ -10,7 +11,16 @@ const CLIENTS: usize = 32;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whichever_worker_the_kernel_picks_the_right_one_serves() {
-    let (node, _control, mut link) = pair(2).await;
+    right_worker_serves(BackendPreference::Auto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_is_without_io_uring() {
+    right_worker_serves(BackendPreference::Mmsg).await;
+}
+
+async fn right_worker_serves(backend: BackendPreference) {
+    let (node, _control, mut link) = pair_on(backend, 2).await;
     let transports: Vec<Transport> = (1..=CLIENTS as u64).map(|id| transport(id, 1, None, None)).collect();
     link.snapshot(1, transports.iter().cloned().map(Entry::Transport).collect()).await;
     let clients: Vec<Client> = transports.iter().map(|_| Client::new(&node)).collect();

@@ -47,14 +47,19 @@ impl Router {
         let worker = worker_of(step.call, self.ports.len());
         match step.op {
             Op::Put(entry) => {
+                let mut announced = None;
                 if let Entry::Transport(transport) = &entry {
                     self.order(worker, Order::Put(Box::new(transport.clone())));
                     let ice = &transport.ice;
                     let names = [Some(&ice.local), ice.previous_local.as_ref()];
-                    let names = names.into_iter().flatten().map(|c| c.ufrag.clone()).collect();
-                    self.announce(worker, transport.id, names);
+                    let names: Vec<String> = names.into_iter().flatten().map(|c| c.ufrag.clone()).collect();
+                    announced = Some((transport.id, names));
                 }
                 self.command(worker, Command::Put(Box::new(entry)));
+                // Siblings hear of it last: what they hand over finds the transport there.
+                if let Some((transport, names)) = announced {
+                    self.announce(worker, transport, names);
+                }
             }
             Op::Remove(key) => {
                 if let Key::Transport(transport) = key {

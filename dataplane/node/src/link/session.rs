@@ -1,17 +1,25 @@
 //! One link while it is up: commands are obeyed in their order, events go up as they come.
 
+use std::collections::VecDeque;
+
 use quinn::{RecvStream, SendStream};
 use sluice_messages::{Down, Event, LinkError, Refusal, SendData, Up, decode, encode, link::MESSAGE_BYTES_MAX};
 use tokio::{
-    sync::mpsc::{self, Receiver, Sender, error::TrySendError},
+    sync::mpsc::{self, Receiver, Sender},
     time::MissedTickBehavior,
 };
 
 use super::{COUNTERS_PERIOD, Link, dial::Stream, table::Step};
 
-/// Messages for control that wait to be written. A control so far behind is taken for dead: the link is closed, and the
-/// next one repeats all states. Raising it costs memory while control hangs.
-const OUTBOX_MAX: usize = 8192;
+/// Live events that wait to be written. A control so far behind is taken for dead: the link is closed, and the next one
+/// repeats all states. Raising it costs memory while control hangs.
+const EVENTS_WAITING_MAX: usize = 65_536;
+
+/// Commands are taken while fewer messages than this wait: a control that asks faster than it reads waits for itself.
+const ANSWERS_WAITING_MAX: usize = 64;
+
+/// Encoded messages between the session and the writer; the rest waits unencoded.
+const WRITER_MAX: usize = 16;
 
 /// Commands read ahead of the one being applied. More would only move the queue from QUIC's flow control to here.
 const INBOX_MAX: usize = 16;
@@ -38,13 +46,13 @@ impl Link {
     pub(super) async fn session(&mut self, stream: Stream) -> (bool, Fault) {
         let Stream { peer, connection, mut send, mut receive } = stream;
         tracing::info!(control = %peer, "link to control is up");
-        let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
+        let (writer, outgoing) = mpsc::channel(WRITER_MAX);
         let (incoming, mut inbox) = mpsc::channel(INBOX_MAX);
         let mut obeyed = false;
         let fault = tokio::select! {
             fault = read(&mut receive, incoming) => fault,
             fault = write(&mut send, outgoing) => fault,
-            fault = self.obey(&mut inbox, &outbox, &mut obeyed) => fault,
+            fault = self.obey(&mut inbox, &writer, &mut obeyed) => fault,
         };
         let fault = fault.err().unwrap_or_else(|| Fault::Read("end of stream".into()));
         connection.close(0u32.into(), fault.to_string().as_bytes());
@@ -54,69 +62,77 @@ impl Link {
     async fn obey(
         &mut self,
         inbox: &mut Receiver<Down>,
-        outbox: &Sender<Vec<u8>>,
+        writer: &Sender<Vec<u8>>,
         obeyed: &mut bool,
     ) -> Result<(), Fault> {
-        tell(outbox, &Up::Hello(self.hello()))?;
-        let mut told = Told::default();
+        let mut outbox = Outbox::default();
+        outbox.tell(Up::Hello(self.hello()));
         let mut report = tokio::time::interval(COUNTERS_PERIOD);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reported = self.reported.clone();
         loop {
             tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => *obeyed |= self.command(command, outbox, &mut told)?,
+                command = inbox.recv(), if outbox.waiting.len() < ANSWERS_WAITING_MAX => match command {
+                    Some(command) => *obeyed |= self.command(command, &mut outbox),
                     // The reader has the reason.
                     None => std::future::pending().await,
                 },
-                () = reported.notified() => self.tell_events(outbox)?,
-                _ = report.tick() => {
-                    tell(outbox, &Up::Event(Event::Counters { counters: self.counters() }))?;
+                place = writer.reserve(), if !outbox.waiting.is_empty() => {
+                    // Without a writer there is its reason.
+                    let Ok(place) = place else { std::future::pending().await };
+                    if let Some(message) = outbox.waiting.pop_front() {
+                        place.send(encode(&message)?);
+                    }
                 }
+                () = reported.notified() => {
+                    self.tell_events(&mut outbox);
+                    if outbox.waiting.len() > EVENTS_WAITING_MAX + self.states.len() {
+                        return Err(Fault::Unread);
+                    }
+                }
+                _ = report.tick() => outbox.tell(Up::Event(Event::Counters { counters: self.counters() })),
             }
         }
     }
 
-    /// Obeys one command, or refuses it.
-    fn command(&mut self, command: Down, outbox: &Sender<Vec<u8>>, told: &mut Told) -> Result<bool, Fault> {
+    /// Obeys one command, or refuses it: then false.
+    fn command(&mut self, command: Down, outbox: &mut Outbox) -> bool {
         match command {
             Down::Dump => {
-                self.tell_events(outbox)?;
+                self.tell_events(outbox);
                 let (epoch, sequence) = (self.table.epoch(), self.table.sequence());
                 let entries = self.table.entries().cloned().collect();
-                tell(outbox, &Up::State { epoch, sequence, entries, events: self.states.events() })?;
-                told.states = true;
+                outbox.tell(Up::State { epoch, sequence, entries, events: self.states.events() });
+                outbox.told_states = true;
             }
             Down::Snapshot { epoch, sequence, entries } => {
                 let steps = match self.table.snapshot(epoch, sequence, entries) {
                     Ok(steps) => steps,
-                    Err(refusal) => return refuse(outbox, epoch, sequence, refusal),
+                    Err(refusal) => return outbox.refuse(epoch, sequence, refusal),
                 };
                 tracing::info!(epoch, entries = self.table.len(), changes = steps.len(), "snapshot from control");
                 self.apply(steps);
-                tell(outbox, &Up::Applied { epoch, sequence })?;
+                outbox.tell(Up::Applied { epoch, sequence });
                 // A control that kept its own state does not ask for ours, but missed what happened meanwhile.
-                if !std::mem::replace(&mut told.states, true) {
-                    for event in self.states.events() {
-                        tell(outbox, &Up::Event(event))?;
-                    }
+                if !std::mem::replace(&mut outbox.told_states, true) {
+                    self.states.events().into_iter().for_each(|event| outbox.tell(Up::Event(event)));
                 }
             }
             Down::Delta { epoch, sequence, ops } => {
                 let steps = match self.table.delta(epoch, sequence, ops) {
                     Ok(steps) => steps,
-                    Err(refusal) => return refuse(outbox, epoch, sequence, refusal),
+                    Err(refusal) => return outbox.refuse(epoch, sequence, refusal),
                 };
                 self.apply(steps);
-                tell(outbox, &Up::Applied { epoch, sequence })?;
+                outbox.tell(Up::Applied { epoch, sequence });
             }
             Down::Send { epoch, data } => match self.table.check_current(epoch) {
                 Ok(()) => self.send(data),
-                Err(refusal) => return refuse(outbox, epoch, self.table.sequence(), refusal),
+                Err(refusal) => return outbox.refuse(epoch, self.table.sequence(), refusal),
             },
-            Down::Ping { nonce } => tell(outbox, &Up::Pong { nonce })?,
+            Down::Ping { nonce } => outbox.tell(Up::Pong { nonce }),
         }
-        Ok(true)
+        true
     }
 
     fn apply(&mut self, steps: Vec<Step>) {
@@ -137,34 +153,28 @@ impl Link {
         self.router.send(&calls, data);
     }
 
-    fn tell_events(&mut self, outbox: &Sender<Vec<u8>>) -> Result<(), Fault> {
-        let mut result = Ok(());
-        self.collect(&mut |event| {
-            if result.is_ok() {
-                result = tell(outbox, &Up::Event(event));
-            }
-        });
-        result
+    fn tell_events(&mut self, outbox: &mut Outbox) {
+        self.collect(&mut |event| outbox.tell(Up::Event(event)));
     }
 }
 
-/// What control was told on this link.
+/// What waits for control on this link, in its order.
 #[derive(Default)]
-struct Told {
-    states: bool,
+struct Outbox {
+    waiting: VecDeque<Up>,
+    /// Control knows the states from before this link.
+    told_states: bool,
 }
 
-fn refuse(outbox: &Sender<Vec<u8>>, epoch: u64, sequence: u64, refusal: Refusal) -> Result<bool, Fault> {
-    tracing::warn!(epoch, sequence, ?refusal, "command of control refused");
-    tell(outbox, &Up::Refused { epoch, sequence, refusal })?;
-    Ok(false)
-}
+impl Outbox {
+    fn tell(&mut self, message: Up) {
+        self.waiting.push_back(message);
+    }
 
-fn tell(outbox: &Sender<Vec<u8>>, message: &Up) -> Result<(), Fault> {
-    match outbox.try_send(encode(message)?) {
-        // Closed: the writer has the reason and ends the session.
-        Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
-        Err(TrySendError::Full(_)) => Err(Fault::Unread),
+    fn refuse(&mut self, epoch: u64, sequence: u64, refusal: Refusal) -> bool {
+        tracing::warn!(epoch, sequence, ?refusal, "command of control refused");
+        self.tell(Up::Refused { epoch, sequence, refusal });
+        false
     }
 }
 

@@ -80,6 +80,12 @@ impl States {
         }
     }
 
+    /// How many states there are.
+    pub(crate) fn len(&self) -> usize {
+        let rows = self.transports.len() + self.started.len() + self.layers.len();
+        rows + self.forwarding.len() + self.speakers.len()
+    }
+
     /// All of it, as if it just happened.
     pub(crate) fn events(&self) -> Vec<Event> {
         let transports = self.transports.iter().map(|(t, s)| Event::Transport { transport: *t, state: s.clone() });

@@ -158,13 +158,16 @@ impl Link {
 
     /// Waits for an event like this.
     pub async fn event<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
-        loop {
-            if let Up::Event(event) = self.hear().await
-                && let Some(found) = wanted(&event)
-            {
-                return found;
+        patiently(async {
+            loop {
+                if let Up::Event(event) = self.hear().await
+                    && let Some(found) = wanted(&event)
+                {
+                    return found;
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Gives a node its first table.
@@ -199,11 +202,17 @@ pub fn config(authority: &Authority, certificate: &Signed, control: u16, workers
     config
 }
 
-/// A running node and the control it obeys, with an empty table of epoch 1.
+/// A running node and the control it obeys.
 pub async fn pair(workers: usize) -> (Node, Control, Link) {
+    pair_on(BackendPreference::Auto, workers).await
+}
+
+/// The same with a choice of how datagrams travel.
+pub async fn pair_on(backend: BackendPreference, workers: usize) -> (Node, Control, Link) {
     let authority = Authority::new();
     let control = Control::listen(&authority, 0);
-    let node = Node::start(config(&authority, &authority.sign("node-1"), control.port(), workers)).unwrap();
+    let config = config(&authority, &authority.sign("node-1"), control.port(), workers);
+    let node = Node::start(NodeConfig { backend, ..config }).unwrap();
     let (link, _) = control.accept().await;
     (node, control, link)
 }
