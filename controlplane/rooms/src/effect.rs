@@ -29,10 +29,12 @@ pub enum Effect {
 }
 
 /// Why a socket is closed, for the WebSocket close frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CloseReason {
     /// The session is over and the client was told so by `leave`, or has said so itself.
     Left,
+    /// What the client asked for or described cannot be: why. It was told by `leave` what to do now.
+    Refused(String),
     /// Nothing came from the client for the ping timeout.
     PingTimeout,
     /// The session goes on at a newer socket.
@@ -43,17 +45,19 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// RFC 6455 section 7.4.1 code.
-    pub fn code(self) -> u16 {
+    pub fn code(&self) -> u16 {
         match self {
             CloseReason::Left | CloseReason::Simulated => 1000,
+            CloseReason::Refused(_) => 1008,
             CloseReason::PingTimeout | CloseReason::Replaced => 1001,
         }
     }
 
     /// Text of the close frame.
-    pub fn text(self) -> &'static str {
+    pub fn text(&self) -> &str {
         match self {
             CloseReason::Left => "left",
+            CloseReason::Refused(reason) => reason,
             CloseReason::PingTimeout => "ping timeout",
             CloseReason::Replaced => "resumed elsewhere",
             CloseReason::Simulated => "simulated disconnect",

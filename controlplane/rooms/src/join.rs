@@ -66,8 +66,8 @@ impl Rooms {
         };
         if let Err(error) = result {
             self.shared.out.send(Some(socket), error.leave().message());
-            self.shared.out.close(socket, CloseReason::Left);
             let reason = error.to_string();
+            self.shared.out.close(socket, CloseReason::Refused(reason.clone()));
             self.shared.out.notice(Notice::Refused { room: room.to_owned(), identity, reason });
         }
     }

@@ -158,13 +158,24 @@ impl Room {
 
     /// Closes a participant's socket, with or without a `leave` before.
     pub(crate) fn hang_up(&mut self, shared: &mut Shared, key: ParticipantKey, leave: Option<Leave>) {
+        self.hang_up_for(shared, key, leave, CloseReason::Left);
+    }
+
+    /// As [`Room::hang_up`], with what the close frame says.
+    pub(crate) fn hang_up_for(
+        &mut self,
+        shared: &mut Shared,
+        key: ParticipantKey,
+        leave: Option<Leave>,
+        why: CloseReason,
+    ) {
         let Some(socket) = self.participants.get_mut(&key).and_then(|participant| participant.socket.take()) else {
             return;
         };
         if let Some(leave) = leave {
             shared.out.send(Some(socket), leave.message());
         }
-        shared.out.close(socket, CloseReason::Left);
+        shared.out.close(socket, why);
         shared.sockets.remove(&socket);
     }
 

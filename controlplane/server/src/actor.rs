@@ -46,7 +46,7 @@ pub(crate) enum Input {
 /// What a socket's task is told.
 pub(crate) enum Outgoing {
     Message(Box<signal_response::Message>),
-    Close { code: u16, reason: &'static str },
+    Close { code: u16, reason: String },
 }
 
 /// Makes the queue for a socket.
@@ -176,7 +176,7 @@ impl Actor {
             Effect::Close { socket, reason } => {
                 if let Some(outgoing) = self.sockets.remove(&socket) {
                     // A full queue means a client that does not read: dropping the queue closes its socket.
-                    let _ = outgoing.try_send(Outgoing::Close { code: reason.code(), reason: reason.text() });
+                    let _ = outgoing.try_send(Outgoing::Close { code: reason.code(), reason: reason.text().to_owned() });
                 }
             }
             Effect::RefreshToken { socket, claims } => {

@@ -125,7 +125,7 @@ enum Written {
 async fn write(sink: &mut SplitSink<WebSocket, Message>, message: Outgoing, mode: Mode) -> Written {
     let message = match message {
         Outgoing::Close { code, reason } => {
-            close(sink, code, reason).await;
+            close(sink, code, &reason).await;
             return Written::Closed;
         }
         Outgoing::Message(message) => match frame::encode(*message, mode) {

@@ -91,6 +91,7 @@ impl Keys {
                 ErrorKind::ImmatureSignature => TokenError::NotYet,
                 ErrorKind::MissingRequiredClaim(claim) => TokenError::Claim(claim.clone()),
                 ErrorKind::InvalidAlgorithm | ErrorKind::MissingAlgorithm => TokenError::Algorithm,
+                ErrorKind::Base64(_) | ErrorKind::InvalidToken => TokenError::Malformed,
                 _ => TokenError::Claims(error.to_string()),
             }),
         }
