@@ -84,6 +84,7 @@ impl Link {
     /// Dials control again and again.
     async fn serve(&mut self) {
         let mut backoff = BACKOFF_MIN;
+        let mut said = String::new();
         loop {
             match self.dial().await {
                 Ok(stream) => {
@@ -93,8 +94,16 @@ impl Link {
                         backoff = BACKOFF_MIN;
                     }
                     tracing::warn!(reason = %fault, "link to control is down; media goes on");
+                    said.clear();
                 }
-                Err(fault) => tracing::debug!(reason = %fault, "control cannot be reached"),
+                // Once for each reason: a wrong certificate is seen at once, and a control that is away for days costs a line.
+                Err(fault) => {
+                    let reason = fault.to_string();
+                    if reason != said {
+                        tracing::warn!(reason, "control cannot be reached; trying again and again");
+                        said = reason;
+                    }
+                }
             }
             let pause = backoff.mul_f64(rand::random_range(0.75..1.25));
             backoff = (backoff * 2).min(BACKOFF_MAX);
