@@ -1,9 +1,11 @@
-//! What end-to-end tests share: the server as a process, LiveKit's signalling by hand, and a client on an independent
-//! WebRTC stack (str0m).
+//! What end-to-end tests share: the server as a process, its HTTP side, LiveKit's signalling by hand, a client on an
+//! independent WebRTC stack (str0m), and one that sends whatever a test wants to send.
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod client;
+pub mod hostile;
 pub mod process;
 pub mod signal;
 

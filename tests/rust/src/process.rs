@@ -10,10 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
-use sluice_server::Keys;
 
 use crate::PATIENCE;
+
+/// Lines of a process that are shown with a failed test.
+const LOG_LINES_SHOWN: usize = 40;
 
 /// The binary under test: next to the test's own in the target folder.
 pub fn binary() -> PathBuf {
@@ -69,6 +72,7 @@ impl Drop for Folder {
 pub struct Process {
     child: Child,
     lines: mpsc::Receiver<String>,
+    readers: Vec<std::thread::JoinHandle<()>>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -88,17 +92,18 @@ impl Process {
         let log = Arc::new(Mutex::new(Vec::new()));
         let streams: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
+        let mut readers = Vec::new();
         for stream in streams {
             let (sender, log) = (sender.clone(), log.clone());
-            std::thread::spawn(move || {
+            readers.push(std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     log.lock().expect("no test panics while logging").push(line.clone());
                     // The test may not read any more.
                     let _ = sender.send(line);
                 }
-            });
+            }));
         }
-        Process { child, lines, log }
+        Process { child, lines, readers, log }
     }
 
     /// Waits for a line that contains `text`.
@@ -118,6 +123,14 @@ impl Process {
         self.log.lock().expect("no test panics while logging").join("\n")
     }
 
+    /// Everything that a process printed which has ended.
+    pub fn all(&mut self) -> String {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader only reads");
+        }
+        self.log()
+    }
+
     /// Waits for the end.
     pub fn exit(&mut self) -> ExitStatus {
         self.child.wait().expect("a child can be waited for")
@@ -126,6 +139,15 @@ impl Process {
     /// Whether it still runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Everything printed so far; an error where the process has ended or any of its threads panicked.
+    pub fn healthy(&mut self) -> anyhow::Result<String> {
+        let alive = self.alive();
+        let log = self.log();
+        anyhow::ensure!(alive, "the process has ended:\n{log}");
+        anyhow::ensure!(!log.contains("panicked"), "something panicked:\n{log}");
+        Ok(log)
     }
 
     /// As `kill -9` does.
@@ -148,6 +170,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        // Shown by the test harness where the test failed.
+        let log = self.log.lock().map(|log| log.clone()).unwrap_or_default();
+        for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
+            eprintln!("| {line}");
+        }
     }
 }
 
@@ -172,12 +199,64 @@ impl Server {
         Ok(Server { process, http, media, _data: data })
     }
 
-    /// A counter of the server, from its metrics page; 0 where it is not there yet. Node counters appear every 10 s.
-    pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
-        let page = reqwest::get(format!("http://{}/metrics", self.http)).await?.text().await?;
-        let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    /// Everything the server printed; an error where it has ended or any thread panicked.
+    pub fn healthy(&mut self) -> anyhow::Result<String> {
+        self.process.healthy()
     }
+}
+
+/// `sluice control` and `sluice node` as processes of their own, in development mode.
+pub struct Apart {
+    pub control: Process,
+    pub node: Process,
+    pub http: SocketAddr,
+    pub media: SocketAddr,
+    link: SocketAddr,
+    folder: Folder,
+}
+
+impl Apart {
+    /// Makes certificates and starts both.
+    pub fn start() -> anyhow::Result<Apart> {
+        let folder = Folder::new();
+        certificates(&folder.join("certs"))?;
+        let (http, media, link) = (free_tcp(), free_udp(), free_udp());
+        let control = control(http, link, &folder)?;
+        let node = node(link, media, &folder, &folder.join("certs"));
+        let mut apart = Apart { control, node, http, media, link, folder };
+        apart.control.line("a node is linked")?;
+        Ok(apart)
+    }
+
+    /// A control after the first one has ended: same addresses, same store.
+    pub fn start_control(&mut self) -> anyhow::Result<()> {
+        self.control = control(self.http, self.link, &self.folder)?;
+        Ok(())
+    }
+}
+
+/// `sluice certs`.
+pub fn certificates(folder: &Path) -> anyhow::Result<()> {
+    let mut made = Process::start(&["certs", &path(folder)], &[]);
+    anyhow::ensure!(made.exit().success(), "{}", made.log());
+    Ok(())
+}
+
+/// `sluice control`; `folder` holds its data, and its certificates in `certs`.
+pub fn control(http: SocketAddr, link: SocketAddr, folder: &Folder) -> anyhow::Result<Process> {
+    let (http, link, data) = (http.to_string(), link.to_string(), path(&folder.join("control")));
+    let certs = path(&folder.join("certs"));
+    let args = ["control", "--listen", &http, "--link", &link, "--data", &data, "--certs", &certs];
+    let mut process = Process::start(&args, &[]);
+    process.line("Page:")?;
+    Ok(process)
+}
+
+/// `sluice node`.
+pub fn node(link: SocketAddr, media: SocketAddr, folder: &Folder, certs: &Path) -> Process {
+    let (link, media, data, certs) = (link.to_string(), media.to_string(), path(&folder.join("node")), path(certs));
+    let args = ["node", "--control", &link, "--media", &media, "--data", &data, "--certs", &certs];
+    Process::start(&args, &[])
 }
 
 /// A path as an argument.
@@ -196,8 +275,13 @@ pub fn token(room: &str, identity: &str, more: serde_json::Value) -> String {
 
 /// Signs claims with the development secret.
 pub fn sign(claims: &serde_json::Value) -> String {
-    let keys = Keys::new([("devkey".to_owned(), "secret".to_owned())]);
-    keys.sign("devkey", claims).expect("the development key signs")
+    sign_with("secret", claims)
+}
+
+/// Signs claims with a secret.
+pub fn sign_with(secret: &str, claims: &serde_json::Value) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).expect("claims can be signed")
 }
 
 /// Seconds since 1970.

@@ -1,0 +1,11 @@
+//! What bad input gets: every line of it, asserted from outside on a real server.
+
+#![forbid(unsafe_code)]
+
+mod configuration;
+mod datagrams;
+mod descriptions;
+mod messages;
+mod participants;
+mod slow;
+mod tokens;

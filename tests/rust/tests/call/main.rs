@@ -1,0 +1,6 @@
+//! Calls of clients on an independent WebRTC stack.
+
+#![forbid(unsafe_code)]
+
+mod loss;
+mod pair;
