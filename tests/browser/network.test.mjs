@@ -1,4 +1,4 @@
-// One person's network is cut and comes back: a network namespace of its own, joined to this one by a veth pair.
+// One person's network is cut, or gets another address: a network namespace of its own, joined to this one by a veth pair.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { chromium } from 'playwright-core';
 import { Person, Process, binary, browser, chromiumArguments, story } from './support.mjs';
 
 const space = `sluice-${process.pid}`;
-const [here, there] = ['10.213.7.1', '10.213.7.2'];
+const [here, there, elsewhere] = ['10.213.7.1', '10.213.7.2', '10.213.7.3'];
 const wire = `slu${process.pid % 100000}`;
 const ip = (...words) => execFileSync('ip', words);
 
@@ -51,18 +51,19 @@ after(async () => {
   if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
-const token = (name) =>
-  execFileSync(binary, ['token', '--room', 'cut', '--identity', name.toLowerCase(), '--name', name], {
+const token = (name, room) =>
+  execFileSync(binary, ['token', '--room', room, '--identity', name.toLowerCase(), '--name', name], {
     env: { ...process.env, ...keys },
     encoding: 'utf8',
   }).trim();
 
-test('a cut network loses neither the call nor the people in it', { timeout: 240_000 }, async () => {
+/** A call of two during which `change` happens to Ann's network; it must go on for both as if nothing had been. */
+async function survives(room, change) {
   const ann = await Person.open(chromes[0], 'Ann');
   const bob = await Person.open(chromes[1], 'Bob');
-  await story('network', server, () => [ann, bob], async () => {
+  await story(room, server, () => [ann, bob], async () => {
     for (const person of [ann, bob]) {
-      await person.page.goto(`${url}/r/cut#token=${token(person.name)}`);
+      await person.page.goto(`${url}/r/${room}#token=${token(person.name, room)}`);
       await person.button('Join now').click();
       await person.inCall();
     }
@@ -73,22 +74,46 @@ test('a cut network loses neither the call nor the people in it', { timeout: 240
       window.left = [];
       window.sluice.room.on('participantDisconnected', (participant) => window.left.push(participant.identity));
     });
+    const event = (name) =>
+      ann.page.evaluate((name) => new Promise((resolve) => window.sluice.room.once(name, () => resolve(true))), name);
 
-    const reconnecting = ann.page.evaluate(
-      () => new Promise((resolve) => window.sluice.room.once('reconnecting', () => resolve(true))),
-    );
-    const back = ann.page.evaluate(
-      () => new Promise((resolve) => window.sluice.room.once('reconnected', () => resolve(true))),
-    );
+    await change(event, ann);
+    for (const [person, other] of [[ann, 'Bob'], [bob, 'Ann']]) {
+      await person.sees(other, 20);
+      await person.hears(other);
+    }
+    assert.equal(await ann.page.evaluate(() => window.sluice.room.localParticipant.sid), sid, 'the session is the same one');
+    assert.deepEqual(await bob.page.evaluate(() => window.left), [], 'nobody was seen to leave');
+  });
+  await Promise.all([ann.close(), bob.close()]);
+}
+
+test('a cut network loses neither the call nor the people in it', { timeout: 240_000 }, () =>
+  survives('cut', async (event) => {
+    const [reconnecting, back] = [event('reconnecting'), event('reconnected')];
     ip('-n', space, 'link', 'set', 'eth0', 'down');
     // Without packets nobody is told: the socket of a dead network is noticed by the ping timeout.
     await reconnecting;
     ip('-n', space, 'link', 'set', 'eth0', 'up');
     await back;
-    await ann.sees('Bob', 20);
-    await bob.sees('Ann', 20);
-    assert.equal(await ann.page.evaluate(() => window.sluice.room.localParticipant.sid), sid, 'the session is the same one');
-    assert.deepEqual(await bob.page.evaluate(() => window.left), [], 'nobody was seen to leave');
-  });
-  await Promise.all([ann.close(), bob.close()]);
-});
+  }),
+);
+
+test('media and call survive a new address', { timeout: 240_000 }, () =>
+  survives('moved', async (event, ann) => {
+    const back = event('reconnected');
+    ip('-n', space, 'addr', 'del', `${there}/24`, 'dev', 'eth0');
+    ip('-n', space, 'addr', 'add', `${elsewhere}/24`, 'dev', 'eth0');
+    await back;
+    await ann.until('to send from the new address', async (address) => {
+      const { publisher, subscriber } = window.sluice.room.engine.pcManager;
+      const sends = async (connection) => {
+        const reports = await connection.getStats();
+        const transport = [...reports.values()].find((report) => report.type === 'transport');
+        const pair = reports.get(transport?.selectedCandidatePairId);
+        return reports.get(pair?.localCandidateId)?.address === address;
+      };
+      return (await sends(publisher)) && (await sends(subscriber));
+    }, elsewhere);
+  }),
+);

@@ -172,8 +172,11 @@ export async function apart() {
   };
 }
 
-export const browser = (extra = []) =>
-  chromium.launch({ executablePath: '/usr/bin/chromium', args: [...chromiumArguments, ...extra] });
+export const browser = (extra = [], without = []) =>
+  chromium.launch({
+    executablePath: '/usr/bin/chromium',
+    args: [...chromiumArguments.filter((argument) => !without.includes(argument)), ...extra],
+  });
 
 /** A person in a call: a page of its own context, with what a test asks about it. */
 export class Person {
@@ -216,15 +219,23 @@ export class Person {
     return this.page.getByRole('region', { name, exact: true });
   }
 
-  screenshot(file) {
-    return this.page.screenshot({ path: join(artefacts, `${file}.png`) });
+  statistics(name) {
+    return this.tile(name).getByRole('group', { name: 'Statistics' });
   }
 
-  /** Decoded video frames of somebody's tile, from the video element. */
-  frames(name) {
-    return this.tile(name)
-      .locator('video')
-      .evaluate((video) => video.getVideoPlaybackQuality().totalVideoFrames);
+  /** Sends a message; the chat is open. */
+  async says(text) {
+    await this.page.getByRole('textbox', { name: 'Message' }).fill(text);
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** Waits for a message in the open chat. */
+  reads(from, text) {
+    return this.page.getByRole('log').getByRole('listitem').filter({ hasText: from }).filter({ hasText: text }).waitFor();
+  }
+
+  screenshot(file) {
+    return this.page.screenshot({ path: join(artefacts, `${file}.png`) });
   }
 
   /** Waits until the tile of `name` shows moving pictures: its decoded frames grow by `more`. */
@@ -268,11 +279,6 @@ export class Person {
       window.testAudio[name] = { energy: inbound.totalAudioEnergy, packets: inbound.packetsReceived };
       return before !== undefined && inbound.totalAudioEnergy > before.energy && inbound.packetsReceived > before.packets;
     }, name);
-  }
-
-  /** Height of the decoded video of `name`. */
-  height(name) {
-    return this.tile(name).locator('video').evaluate((video) => video.videoHeight);
   }
 
   async close() {
