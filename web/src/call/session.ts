@@ -76,7 +76,7 @@ export async function connectCall(
 ): Promise<CallSession> {
   allowRandomUuid();
   setLogLevel(LogLevel.warn);
-  const room = createRoom();
+  const room = createRoom(await presentDevices());
   const session = new CallSession(room, roomName);
   const stopSound = playSound(room);
   try {
@@ -94,10 +94,19 @@ export async function connectCall(
   return session;
 }
 
-function createRoom(): Room {
-  const device = (kind: 'videoinput' | 'audioinput' | 'audiooutput') =>
-    rememberedDevice(kind) || undefined;
-  const speaker = device('audiooutput');
+/** The ids of what is plugged in; empty before the browser tells. */
+async function presentDevices(): Promise<ReadonlySet<string>> {
+  const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+  return new Set(devices.map((device) => device.deviceId));
+}
+
+function createRoom(present: ReadonlySet<string>): Room {
+  // A choice has to be a demand for Chromium to follow it, so only what is there is asked for.
+  const device = (kind: 'videoinput' | 'audioinput') => {
+    const id = rememberedDevice(kind);
+    return id && present.has(id) ? { exact: id } : undefined;
+  };
+  const speaker = rememberedDevice('audiooutput');
   return new Room({
     adaptiveStream: true,
     dynacast: true,

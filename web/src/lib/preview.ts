@@ -75,7 +75,7 @@ export class Preview {
     const request = ++this.request[device];
     this.set(device, { status: 'starting' });
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(constraints([device]));
+      const stream = await capture([device]);
       this.accept(device, request, stream);
     } catch (error) {
       if (request !== this.request[device]) return;
@@ -100,8 +100,7 @@ export class Preview {
     this.set('camera', { status: 'starting' });
     this.set('microphone', { status: 'starting' });
     try {
-      const both = constraints(['camera', 'microphone']);
-      const stream = await navigator.mediaDevices.getUserMedia(both);
+      const stream = await capture(['camera', 'microphone']);
       this.accept('camera', requests.camera, stream);
       this.accept('microphone', requests.microphone, stream);
       await this.refreshDevices();
@@ -146,11 +145,26 @@ export class Preview {
 /** Whether this page may ask for devices at all; capturePossible says why not. */
 const canCapture = () => !capturePossible(isSecureContext, !!navigator.mediaDevices);
 
-function constraints(devices: Device[]): MediaStreamConstraints {
+/**
+ * Chromium follows a choice only where it is a demand: `ideal` leaves it with the device it likes
+ * best. A remembered device may be unplugged, though, and then any other one is better than none.
+ */
+async function capture(devices: Device[]): Promise<MediaStream> {
+  try {
+    return await navigator.mediaDevices.getUserMedia(constraints(devices, true));
+  } catch (error) {
+    // In some browsers an OverconstrainedError is neither an Error nor a DOMException.
+    const { name } = error as { name?: unknown };
+    const missing = name === 'OverconstrainedError' || name === 'NotFoundError';
+    if (!missing || !devices.some((device) => rememberedDevice(kinds[device]))) throw error;
+    return navigator.mediaDevices.getUserMedia(constraints(devices, false));
+  }
+}
+
+function constraints(devices: Device[], chosenOnly: boolean): MediaStreamConstraints {
   const chosen = (device: Device) => {
     const id = rememberedDevice(kinds[device]);
-    // A remembered device may be unplugged, so it is a wish and not a demand.
-    return id ? { deviceId: { ideal: id } } : {};
+    return id && chosenOnly ? { deviceId: { exact: id } } : {};
   };
   return {
     ...(devices.includes('camera') && {
