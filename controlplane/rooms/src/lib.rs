@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backup;
 pub mod command;
 mod demand;
 mod dice;

@@ -110,7 +110,7 @@ impl Rooms {
                 let key = note::participant_key(&room.name, &participant.sid);
                 entries.push(Entry::Note(Note { key, bytes: participant.note(&room.name) }));
                 entries.extend(participant.connections.iter().map(|c| Entry::Transport(c.row.clone())));
-                entries.extend(participant.tracks.iter().filter_map(|t| t.row.clone()).map(Entry::Track));
+                entries.extend(participant.tracks.iter().flat_map(|t| t.rows()).cloned().map(Entry::Track));
             }
             // After all tracks: a subscription names one.
             let subscriptions = room.participants.values().flat_map(|participant| participant.subscriptions.values());
@@ -201,7 +201,7 @@ impl Room {
             shared.transports.insert(connection.transport, (self.call, key));
         }
         for track in participant.tracks.iter().filter(|track| track.is_live()) {
-            shared.tracks.insert(track.id, (self.call, key));
+            shared.tracks.extend(track.rows().map(|row| (row.id, (self.call, key))));
             self.tracks.insert(track.info.sid.clone(), (key, track.id));
         }
         self.identities.insert(participant.identity().to_owned(), key);
@@ -229,10 +229,10 @@ impl Room {
                 continue;
             };
             let receiver = participant.connection(crate::participant::Role::Subscriber).map(|c| c.transport);
-            let row = receiver.and_then(|receiver| rows.remove(&(receiver, id)));
-            let received = row.is_some();
-            participant.subscriptions.insert(id, Subscription { owner, row, paused: false });
-            if let Some(track) = self.track_mut(owner, id).filter(|_| received) {
+            let source = participant.subscriber().and_then(|s| Some(s.subscription(id)?.source));
+            let row = receiver.zip(source).and_then(|key| rows.remove(&key));
+            participant.subscriptions.insert(id, Subscription { owner, source, row, paused: false });
+            if let Some(track) = self.track_mut(owner, id).filter(|_| source.is_some()) {
                 track.receivers.insert(key);
             }
         }

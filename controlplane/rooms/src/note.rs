@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use livekit_protocol::{AddTrackRequest, ClientInfo, SubscriptionPermission, TrackInfo, participant_info};
 use prost::Message;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_messages::{CallId, TrackId, Transport, TransportId};
+use sluice_messages::{CallId, Codec, TrackId, Transport, TransportId};
 use sluice_signal::{Claims, PendingTrack, Permission};
 
 use crate::{
     NodeId,
+    backup::Backup,
     demand::Demand,
     participant::{Link, Negotiation, Participant, ParticipantKey, PeerConnection, Published, Role},
     quality::Rating,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// First byte of a note. Notes of another version are not read: their clients start anew.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Updates that clients may have seen after a note was written: versions must not go back.
 const VERSION_STEP: u32 = 100;
@@ -84,6 +85,7 @@ struct TrackNote {
     told: bool,
 }
 
+    backups: Vec<(TrackId, Codec, String)>,
 /// None where a note is of another version or broken.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (&version, rest) = bytes.split_first()?;
@@ -141,6 +143,7 @@ impl Participant {
             told: track.told,
         };
         write(&ParticipantNote {
+            backups: track.backups.iter().map(|backup| (backup.id, backup.codec, backup.cid.clone())).collect(),
             room: room.to_owned(),
             sid: self.sid.clone(),
             claims: serde_json::to_string(&self.claims).unwrap_or_default(),
@@ -194,6 +197,17 @@ impl ParticipantNote {
                 told: note.told,
                 demand: Demand::default(),
             })
+                backups: note
+                    .backups
+                    .into_iter()
+                    .map(|(id, codec, cid)| Backup {
+                        id,
+                        codec,
+                        cid,
+                        row: tracks.remove(&id),
+                        demand: Demand::default(),
+                    })
+                    .collect(),
         };
         Some(Participant {
             key: ParticipantKey(0),

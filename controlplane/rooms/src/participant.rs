@@ -112,7 +112,8 @@ pub(crate) struct Published {
     pub(crate) pending: Vec<PendingTrack>,
     /// As the node has it; none while announced.
     pub(crate) row: Option<sluice_messages::Track>,
-    /// Who receives it now.
+    pub(crate) backups: Vec<crate::backup::Backup>,
+    /// Who receives it now, or waits for a codec of it.
     pub(crate) receivers: BTreeSet<ParticipantKey>,
     /// The publisher was told that somebody receives it.
     pub(crate) told: bool,
@@ -122,7 +123,9 @@ pub(crate) struct Published {
 /// A track of another participant that this one shall receive.
 pub(crate) struct Subscription {
     pub(crate) owner: ParticipantKey,
-    /// As the node has it; none until the client answered.
+    /// Which of the track's codecs; none until the client answered.
+    pub(crate) source: Option<TrackId>,
+    /// As the node has it; none until the client answered, and while the publisher does not send what it can decode.
     pub(crate) row: Option<sluice_messages::Subscription>,
     /// The client was told that it is paused.
     pub(crate) paused: bool,
@@ -183,6 +186,11 @@ impl Participant {
     }
 
     pub(crate) fn track_by_id(&self, id: TrackId) -> Option<&Published> {
+    /// The track that the node knows as `source`, in whatever codec.
+    pub(crate) fn track_of(&self, source: TrackId) -> Option<&Published> {
+        self.tracks.iter().find(|track| track.sources().any(|id| id == source))
+    }
+
         self.tracks.iter().find(|track| track.id == id)
     }
 
@@ -254,11 +262,6 @@ impl Participant {
 impl Published {
     pub(crate) fn is_live(&self) -> bool {
         self.row.is_some()
-    }
-
-    /// One of its announced sections has this cid.
-    pub(crate) fn has_cid(&self, cid: &str) -> bool {
-        self.request.cid == cid || self.pending.iter().any(|pending| pending.cid == cid)
     }
 }
 

@@ -6,11 +6,11 @@ use livekit_protocol::{
     signal_response::Message,
 };
 use prost::Message as _;
-use sluice_messages::{Codec as MediaCodec, Data, Entry, Ice, Key, Kind, Op, TrackId};
+use sluice_messages::{Codec as MediaCodec, Data, Entry, Ice, Key, Kind, Op, Track, TrackId};
 use sluice_signal::{PendingTrack, PublishedMedia, Publisher};
 
 use crate::{
-    Notice,
+    CloseReason, Notice, backup,
     demand::Demand,
     limits::{ADD_TRACK_BYTES_MAX, CID_BYTES_MAX, LAYERS_MAX, TRACK_NAME_BYTES_MAX, TRACKS_MAX},
     participant::{Negotiation, ParticipantKey, PeerConnection, Published, Role, transport_row},
@@ -38,13 +38,16 @@ impl Room {
     pub(crate) fn add_track(&mut self, shared: &mut Shared, key: ParticipantKey, request: AddTrackRequest) {
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let socket = participant.socket;
-        if let Some(same) = participant.tracks.iter().find(|track| !track.is_live() && track.request.cid == request.cid)
-        {
+        let same = |track: &&Published| !track.is_live() && track.request.cid == request.cid;
+        if let Some(same) = participant.tracks.iter().find(same).filter(|_| request.sid.is_empty()) {
             let track = Some(same.info.clone());
             shared.out.send(socket, Message::TrackPublished(TrackPublishedResponse { cid: request.cid, track }));
             return;
         }
-        if let Err((reason, message)) = check(participant, &request) {
+        let checked = check(participant, &request);
+        let second = checked.is_ok() && !request.sid.is_empty();
+        let result = if second { self.add_codec(shared, key, &request) } else { checked };
+        if let Err((reason, message)) = result {
             let refusal = RequestResponse {
                 request_id: 0,
                 reason: reason as i32,
@@ -54,7 +57,10 @@ impl Room {
             shared.out.send(socket, Message::RequestResponse(refusal));
             return;
         }
-        let info = describe(shared.dice.sid("TR_"), &request);
+        let Some(participant) = self.participants.get_mut(&key).filter(|_| !second) else { return };
+        let (backups, codecs) = backup::listed(&mut shared.dice, &request);
+        let mut info = describe(shared.dice.sid("TR_"), &request);
+        info.codecs.extend(codecs);
         let response = TrackPublishedResponse { cid: request.cid.clone(), track: Some(info.clone()) };
         shared.out.send(socket, Message::TrackPublished(response));
         participant.tracks.push(Published {
@@ -63,15 +69,21 @@ impl Room {
             pending: PendingTrack::from_request(&request),
             request,
             row: None,
+            backups,
             receivers: Default::default(),
             told: false,
             demand: Demand::default(),
         });
         self.changes.notes.insert(key);
+        self.announce(shared, key);
+    }
 
-        // The offer may have come before.
+    /// The offer may have come before the announcement.
+    pub(crate) fn announce(&mut self, shared: &mut Shared, key: ParticipantKey) {
+        let Some(participant) = self.participants.get_mut(&key) else { return };
         let pending = participant.pending();
         let found = participant.publisher().map(|publisher| publisher.announce(&pending)).unwrap_or_default();
+        self.end_others(shared, key, &found);
         for media in found {
             self.go_live(shared, key, &media);
         }
@@ -116,7 +128,7 @@ impl Room {
         self.apply_media(shared, key, &answered.media);
     }
 
-    fn open_publisher(&mut self, shared: &mut Shared, key: ParticipantKey) {
+    pub(crate) fn open_publisher(&mut self, shared: &mut Shared, key: ParticipantKey) {
         let Some(participant) = self.participants.get_mut(&key) else { return };
         if participant.publisher().is_some() {
             return;
@@ -134,48 +146,68 @@ impl Room {
     pub(crate) fn refuse(&mut self, shared: &mut Shared, key: ParticipantKey, reason: String) {
         let Some(participant) = self.participants.get(&key) else { return };
         let identity = participant.identity().to_owned();
+        let leave = Leave::reconnect(livekit_protocol::DisconnectReason::StateMismatch);
+        self.hang_up_for(shared, key, Some(leave), CloseReason::Refused(reason.clone()));
         shared.out.notice(Notice::BadRequest { room: self.name.clone(), identity, reason });
-        self.restart(shared, key, Some(Leave::reconnect(livekit_protocol::DisconnectReason::StateMismatch)));
+        self.restart(shared, key, None);
     }
 
     fn apply_media(&mut self, shared: &mut Shared, key: ParticipantKey, media: &[PublishedMedia]) {
         let Some(participant) = self.participants.get(&key) else { return };
-        let shown = |track: &&Published| {
-            let Some(row) = &track.row else { return true };
-            let section = media.iter().find(|media| media.active && media.mid == row.mid);
-            section.is_some_and(|section| section.cid.as_ref().is_none_or(|cid| track.has_cid(cid)))
-        };
-        for id in participant.tracks.iter().filter(|track| !shown(track)).map(|track| track.id).collect::<Vec<_>>() {
-            self.end_track(shared, key, id, true);
-        }
+        let live = participant.tracks.iter().flat_map(Published::rows);
+        let shown = |mid: &str| media.iter().any(|media| media.active && media.mid == *mid);
+        let gone: Vec<TrackId> = live.filter(|row| !shown(&row.mid)).map(|row| row.id).collect();
+        self.end_sources(shared, key, &gone);
+        self.end_others(shared, key, media);
         for section in media.iter().filter(|media| media.active) {
             self.go_live(shared, key, section);
         }
     }
 
-    /// Starts the track that a section carries, or updates it if it is live already.
+    /// Ends what was on a section that carries another announced track now.
+    fn end_others(&mut self, shared: &mut Shared, key: ParticipantKey, media: &[PublishedMedia]) {
+        let Some(participant) = self.participants.get(&key) else { return };
+        let replaced = |track: &Published, id: TrackId, cid: &String| {
+            // A cid that was announced again while its track is live means the new one.
+            let again = |other: &Published| !other.is_live() && other.request.cid == *cid;
+            !track.carries(id, cid) || participant.tracks.iter().any(again)
+        };
+        let section = |mid: &str| media.iter().find(|media| media.active && media.mid == *mid)?.cid.as_ref();
+        let gone = participant.tracks.iter().flat_map(|track| {
+            let gone = move |row: &&Track| section(&row.mid).is_some_and(|cid| replaced(track, row.id, cid));
+            track.rows().filter(gone).map(|row| row.id)
+        });
+        let gone: Vec<TrackId> = gone.collect();
+        self.end_sources(shared, key, &gone);
+    }
+
+    /// A track ends with its first codec.
+    fn end_sources(&mut self, shared: &mut Shared, key: ParticipantKey, gone: &[TrackId]) {
+        for &source in gone {
+            let participant = self.participants.get(&key);
+            match participant.and_then(|participant| participant.track_of(source)).map(|track| track.id) {
+                Some(id) if id == source => drop(self.end_track(shared, key, id, true)),
+                Some(id) => self.end_backup(shared, key, id, source),
+                None => {}
+            }
+        }
+    }
+
+    /// Starts the track or further codec that a section carries, or updates it if it is live already.
     fn go_live(&mut self, shared: &mut Shared, key: ParticipantKey, media: &PublishedMedia) {
         let Some(node) = self.node.clone() else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let Some(transport) = participant.connection(Role::Publisher).map(|connection| connection.transport) else {
             return;
         };
+        let Some((index, source)) = participant.carried(media) else { return };
         let permission = participant.permission.clone();
-        let live = participant.tracks.iter().position(|t| t.row.as_ref().is_some_and(|row| row.mid == media.mid));
-        let announced = || {
-            let cid = media.cid.as_ref()?;
-            // Only the section of the first codec is forwarded; a backup codec is never asked for.
-            participant.tracks.iter().position(|track| {
-                !track.is_live() && (track.request.cid == *cid || track.pending.first().is_some_and(|p| p.cid == *cid))
-            })
-        };
-        let Some(index) = live.or_else(announced) else { return };
         let track = &mut participant.tracks[index];
         if !permission.allows(track.info.source()) {
             return;
         }
-        let row = sluice_messages::Track {
-            id: track.id,
+        let row = Track {
+            id: source,
             call: self.call,
             publisher: transport,
             kind: media.kind,
@@ -184,14 +216,18 @@ impl Room {
             encodings: media.encodings.clone(),
             muted: track.info.muted,
         };
-        let before = track.row.replace(row.clone());
-        if before.as_ref() == Some(&row) {
+        if track.row_of(source) == Some(&row) {
             return;
         }
-        complete(&mut track.info, media);
+        shared.put(&node, Entry::Track(row.clone()));
+        if source != track.id {
+            self.backup_live(shared, key, row, media);
+            return;
+        }
+        let before = track.row.replace(row.clone());
+        complete(&mut track.info, 0, media);
         let (id, sid) = (track.id, track.info.sid.clone());
         let participant_sid = participant.sid.clone();
-        shared.put(&node, Entry::Track(row.clone()));
         match before {
             None => {
                 shared.tracks.insert(id, (self.call, key));
@@ -218,7 +254,7 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&key) else { return false };
         let Some(index) = participant.tracks.iter().position(|track| track.id == id) else { return false };
         let track = participant.tracks.remove(index);
-        let sid = track.info.sid;
+        let sid = track.info.sid.clone();
         if tell {
             let gone = TrackUnpublishedResponse { track_sid: sid.clone() };
             shared.out.send(participant.socket, Message::TrackUnpublished(gone));
@@ -226,14 +262,16 @@ impl Room {
         let (hidden, participant_sid) = (participant.permission.hidden, participant.sid.clone());
         self.changes.demand.remove(&(key, id));
         self.changes.notes.insert(key);
+        for source in track.rows().map(|row| row.id) {
+            shared.tracks.remove(&source);
+            if let Some(node) = &self.node {
+                shared.op(node, Op::Remove(Key::Track(source)));
+            }
+        }
         if track.row.is_none() {
             return false;
         }
         self.tracks.remove(&sid);
-        shared.tracks.remove(&id);
-        if let Some(node) = &self.node {
-            shared.op(node, Op::Remove(Key::Track(id)));
-        }
         self.touch(key, false);
         self.changes.room |= !hidden;
         shared.out.notice(Notice::TrackUnpublished {
@@ -258,12 +296,10 @@ impl Room {
             return true;
         }
         track.info.muted = muted;
-        if let Some(row) = &mut track.row {
-            row.muted = muted;
-            let row = row.clone();
-            if let Some(node) = &self.node {
-                shared.put(node, Entry::Track(row));
-            }
+        track.rows_mut().for_each(|row| row.muted = muted);
+        let rows: Vec<Track> = track.rows().cloned().collect();
+        if let Some(node) = &self.node {
+            rows.into_iter().for_each(|row| shared.put(node, Entry::Track(row)));
         }
         self.touch(key, false);
         true
@@ -274,23 +310,17 @@ impl Room {
     }
 }
 
-type Refusal = (request_response::Reason, &'static str);
+pub(crate) type Refusal = (request_response::Reason, &'static str);
 
 fn check(participant: &crate::participant::Participant, request: &AddTrackRequest) -> Result<(), Refusal> {
     use request_response::Reason;
-    if !request.sid.is_empty() {
-        return match participant.track(&request.sid) {
-            Some(_) => Err((Reason::UnsupportedType, "a second codec of a track is not forwarded")),
-            None => Err((Reason::NotFound, "there is no track with this sid")),
-        };
-    }
     if !matches!(request.r#type(), TrackType::Audio | TrackType::Video) {
         return Err((Reason::UnsupportedType, "tracks are audio or video"));
     }
     if !participant.permission.allows(request.source()) {
         return Err((Reason::NotAllowed, "the token does not permit to publish this source"));
     }
-    if participant.tracks.len() >= TRACKS_MAX {
+    if request.sid.is_empty() && participant.tracks.len() >= TRACKS_MAX {
         return Err((Reason::LimitExceeded, "too many tracks"));
     }
     let layers = request.layers.len().max(request.simulcast_codecs.iter().map(|c| c.layers.len()).max().unwrap_or(0));
@@ -363,16 +393,13 @@ fn describe(sid: String, request: &AddTrackRequest) -> TrackInfo {
     }
 }
 
-/// Adds what the negotiated section says.
+/// Adds what the negotiated section of the codec at `index` says.
 #[expect(deprecated, reason = "clients of protocol 13 read the old fields")]
-fn complete(info: &mut TrackInfo, media: &PublishedMedia) {
-    info.mid.clone_from(&media.mid);
+pub(crate) fn complete(info: &mut TrackInfo, index: usize, media: &PublishedMedia) {
+    let Some(codec) = info.codecs.get_mut(index) else { return };
     if let Some(payload) = media.payloads.first() {
-        info.mime_type = mime(payload.codec);
+        codec.mime_type = mime(payload.codec);
     }
-    info.simulcast = media.encodings.len() > 1;
-    let Some(codec) = info.codecs.first_mut() else { return };
-    codec.mime_type.clone_from(&info.mime_type);
     codec.mid.clone_from(&media.mid);
     codec.sdp_cid = media.sdp_cid.clone().unwrap_or_default();
     let simulcast = media.encodings.len() > 1;
@@ -388,5 +415,10 @@ fn complete(info: &mut TrackInfo, media: &PublishedMedia) {
             layer.repair_ssrc = encoding.rtx_ssrc.unwrap_or(layer.repair_ssrc);
         }
     }
-    info.layers.clone_from(&codec.layers);
+    if index == 0 {
+        info.mid.clone_from(&codec.mid);
+        info.mime_type.clone_from(&codec.mime_type);
+        info.layers.clone_from(&codec.layers);
+        info.simulcast = simulcast;
+    }
 }

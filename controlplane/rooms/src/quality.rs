@@ -179,11 +179,11 @@ impl Room {
     ) {
         let Some(&(_, owner)) = shared.tracks.get(&id) else { return };
         let Some((owner_sid, track)) =
-            self.participants.get(&owner).and_then(|p| Some((p.sid.clone(), p.track_by_id(id)?)))
+            self.participants.get(&owner).and_then(|p| Some((p.sid.clone(), p.track_of(id)?)))
         else {
             return;
         };
-        let (track_sid, muted) = (track.info.sid.clone(), track.info.muted);
+        let (id, track_sid, muted) = (track.id, track.info.sid.clone(), track.info.muted);
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let socket = participant.socket;
         let Some(subscription) = participant.subscriptions.get_mut(&id) else { return };

@@ -1,7 +1,7 @@
 //! Subscriptions: who shall receive what, offers and answers, and what each client wants of a track.
 
 use livekit_protocol::{
-    AudioTrackFeature, SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission,
+    AudioTrackFeature, BackupCodecPolicy, SessionDescription, SignalTarget, SubscriptionError, SubscriptionPermission,
     SubscriptionPermissionUpdate, SubscriptionResponse, TrackSubscribed, UpdateSubscription, UpdateTrackSettings,
     signal_response::Message,
 };
@@ -32,6 +32,7 @@ impl Room {
         for (owner, id) in live.collect::<Vec<_>>() {
             self.reconsider(shared, receiver, owner, id);
         }
+        self.reconsider_data_receiver(shared, receiver);
     }
 
     fn reconsider(&mut self, shared: &mut Shared, receiver: ParticipantKey, owner: ParticipantKey, id: TrackId) {
@@ -59,7 +60,7 @@ impl Room {
         let Some(subscriber) = to.subscriber() else { return };
         match subscriber.add(offered) {
             Ok(()) => {
-                to.subscriptions.insert(id, Subscription { owner, row: None, paused: false });
+                to.subscriptions.insert(id, Subscription { owner, source: None, row: None, paused: false });
                 self.changes.receivers.insert(receiver);
             }
             Err(AddError::NoCodec) => {
@@ -80,6 +81,11 @@ impl Room {
         #[expect(deprecated, reason = "most clients still say stereo in the old field")]
         let stereo = track.info.stereo || features.contains(&(AudioTrackFeature::TfStereo as i32));
         let stream = Some(track.info.stream.clone()).filter(|stream| self.settings.sync_streams && !stream.is_empty());
+        let backup = |backup: &crate::backup::Backup| sluice_signal::subscriber::Backup {
+            track: backup.id,
+            codec: backup.codec,
+            payloads: backup.row.as_ref().map(|row| row.payloads.clone()).unwrap_or_default(),
+        };
         Some(SubscribedTrack {
             track: id,
             kind: row.kind,
@@ -87,19 +93,30 @@ impl Room {
             track_sid: track.info.sid.clone(),
             stream,
             payloads: row.payloads.clone(),
+            backups: track.backups.iter().map(backup).collect(),
+            regress: track.info.backup_codec_policy() == BackupCodecPolicy::Regression,
             stereo,
         })
     }
 
-    /// The publisher sends other formats than before: its receivers are offered them.
+    /// The publisher sends other formats or codecs than before: its receivers are offered them where they need to be.
     pub(crate) fn reoffer(&mut self, shared: &mut Shared, owner: ParticipantKey, id: TrackId) {
         let Some(offered) = self.offered(owner, id) else { return };
         for receiver in self.participants.keys().copied().collect::<Vec<_>>() {
             let Some(to) = self.participants.get_mut(&receiver).filter(|p| p.subscriptions.contains_key(&id)) else {
                 continue;
             };
-            match to.subscriber().map(|subscriber| subscriber.add(offered.clone())) {
-                Some(Ok(())) => drop(self.changes.receivers.insert(receiver)),
+            let added = to.subscriber().map(|subscriber| {
+                let added = subscriber.add(offered.clone());
+                added.map(|()| subscriber.subscription(id))
+            });
+            match added {
+                Some(Ok(negotiated)) => {
+                    self.changes.receivers.insert(receiver);
+                    if let Some(negotiated) = negotiated {
+                        self.receive(shared, receiver, negotiated);
+                    }
+                }
                 _ => self.unsubscribe(shared, receiver, id),
             }
         }
@@ -112,7 +129,7 @@ impl Room {
             subscriber.remove(id);
         }
         if let (Some(row), Some(node)) = (subscription.row, &self.node) {
-            shared.op(node, Op::Remove(Key::Subscription { receiver: row.receiver, track: id }));
+            shared.op(node, Op::Remove(Key::Subscription { receiver: row.receiver, track: row.track }));
         }
         self.changes.receivers.insert(receiver);
         self.drop_receiver(subscription.owner, id, receiver);
@@ -187,9 +204,25 @@ impl Room {
         }
     }
 
-    /// A subscription is negotiated: the node forwards it from now on.
+    /// A subscription is negotiated: the node forwards it from now on, or from when the publisher sends the codec.
     fn receive(&mut self, shared: &mut Shared, key: ParticipantKey, negotiated: NegotiatedSubscription) {
-        let id = negotiated.track;
+        let (id, source) = (negotiated.track, negotiated.source);
+        let Some(participant) = self.participants.get_mut(&key) else { return };
+        let Some(subscription) = participant.subscriptions.get_mut(&id) else { return };
+        let owner = subscription.owner;
+        if subscription.source.replace(source) != Some(source) {
+            self.changes.demand.insert((owner, id));
+        }
+        let old = subscription.row.take_if(|row| row.track != source || negotiated.payloads.is_empty());
+        if let (Some(row), Some(node)) = (old, &self.node) {
+            shared.op(node, Op::Remove(Key::Subscription { receiver: row.receiver, track: row.track }));
+        }
+        if let Some(track) = self.track_mut(owner, id) {
+            track.receivers.insert(key);
+        }
+        if negotiated.payloads.is_empty() {
+            return;
+        }
         let Some(wish) = self.wish(key, id) else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let Some(receiver) = participant.connection(Role::Subscriber).map(|connection| connection.transport) else {
@@ -198,7 +231,7 @@ impl Room {
         let Some(subscription) = participant.subscriptions.get_mut(&id) else { return };
         let row = sluice_messages::Subscription {
             receiver,
-            track: id,
+            track: source,
             mid: negotiated.mid,
             ssrc: negotiated.ssrc,
             rtx_ssrc: negotiated.rtx_ssrc,
@@ -209,13 +242,11 @@ impl Room {
             return;
         }
         subscription.row = Some(row.clone());
-        let owner = subscription.owner;
         if let Some(node) = &self.node {
             shared.put(node, Entry::Subscription(row));
         }
         let socket = self.participants.get(&owner).and_then(|participant| participant.socket);
         let Some(track) = self.track_mut(owner, id) else { return };
-        track.receivers.insert(key);
         if !std::mem::replace(&mut track.told, true) {
             let sid = track.info.sid.clone();
             shared.out.send(socket, Message::TrackSubscribed(TrackSubscribed { track_sid: sid }));
@@ -282,22 +313,25 @@ impl Room {
         let Some(subscription) = self.participants.get_mut(&key).and_then(|p| p.subscriptions.get_mut(&id)) else {
             return;
         };
+        self.changes.demand.insert((subscription.owner, id));
         let Some(row) = subscription.row.as_mut().filter(|row| row.wish != wish) else { return };
         row.wish = wish;
-        let (row, owner) = (row.clone(), subscription.owner);
         if let Some(node) = &self.node {
-            shared.put(node, Entry::Subscription(row));
+            shared.put(node, Entry::Subscription(row.clone()));
         }
-        self.changes.demand.insert((owner, id));
     }
 
-    fn wish(&self, key: ParticipantKey, id: TrackId) -> Option<sluice_messages::Wish> {
+    /// What the forwarder shall do for a receiver, in the codec that it gets or waits for.
+    pub(crate) fn wish(&self, key: ParticipantKey, id: TrackId) -> Option<sluice_messages::Wish> {
         let participant = self.participants.get(&key)?;
-        let owner = participant.subscriptions.get(&id)?.owner;
-        let track = self.participants.get(&owner)?.track_by_id(id)?;
-        let row = track.row.as_ref()?;
+        let subscription = participant.subscriptions.get(&id)?;
+        let track = self.participants.get(&subscription.owner)?.track_by_id(id)?;
+        let source = subscription.source.unwrap_or(id);
+        let row = track.row_of(source);
+        let kind = track.row.as_ref()?.kind;
         let want = participant.wants.get(&track.info.sid);
-        Some(wish::wish(want, participant.adaptive_stream, row.kind, &track.info, &row.encodings))
+        let encodings = row.map(|row| &row.encodings[..]).unwrap_or_default();
+        Some(wish::wish(want, participant.adaptive_stream, kind, track.layers(source), encodings))
     }
 
     /// Who may subscribe to a participant's tracks.
@@ -332,6 +366,7 @@ impl Room {
         for (id, _) in live {
             self.reconsider_track(shared, key, id);
         }
+        self.reconsider_data_owner(shared, key);
         self.changes.notes.insert(key);
     }
 
@@ -372,13 +407,13 @@ impl Room {
     fn sid_of(&self, shared: &Shared, id: TrackId) -> Option<String> {
         let &(call, owner) = shared.tracks.get(&id)?;
         let owner = self.participants.get(&owner).filter(|_| call == self.call)?;
-        owner.track_by_id(id).map(|track| track.info.sid.clone())
+        owner.track_of(id).map(|track| track.info.sid.clone())
     }
 }
 
 impl Participant {
     /// What it wants of a track; none if it wants too many things or what cannot be.
-    fn want(&mut self, sid: &str) -> Option<&mut crate::wish::Want> {
+    pub(crate) fn want(&mut self, sid: &str) -> Option<&mut crate::wish::Want> {
         if sid.len() > SID_BYTES_MAX || (self.wants.len() >= WISHES_MAX && !self.wants.contains_key(sid)) {
             return None;
         }

@@ -75,7 +75,8 @@ impl Participant {
         let connect = (!self.is_active()).then(|| self.joined_at + config.connect_timeout);
         let away = self.away_since.map(|since| since + config.resume_window);
         let note = self.noted_at.filter(|_| self.note_dirty).map(|at| at + crate::limits::NOTE_PERIOD);
-        let lower = self.tracks.iter().filter_map(|track| track.demand.lower_at).min();
+        let demands = self.tracks.iter().flat_map(|t| t.backups.iter().map(|b| &b.demand).chain([&t.demand]));
+        let lower = demands.filter_map(|demand| demand.lower_at).min();
         [ping, refresh, connect, away, note, lower].into_iter().flatten().min()
     }
 }

@@ -1,6 +1,6 @@
 //! What a client wants of a track, and what that means in layers.
 
-use livekit_protocol::{TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
+use livekit_protocol::{UpdateTrackSettings, VideoLayer, VideoQuality};
 use serde::{Deserialize, Serialize};
 use sluice_messages::{Encoding, Kind, Wish};
 
@@ -53,12 +53,12 @@ pub(crate) fn wish(
     want: Option<&Want>,
     adaptive_stream: bool,
     kind: Kind,
-    info: &TrackInfo,
+    layers: &[VideoLayer],
     encodings: &[Encoding],
 ) -> Wish {
     let settings = want.and_then(|want| want.settings);
     let quality = match settings {
-        Some(settings) => quality(&settings, info),
+        Some(settings) => quality(&settings, layers),
         // A client that adapts will say the size; until then it gets a picture at little cost.
         None if adaptive_stream && kind == Kind::Video => 0,
         None => 2,
@@ -66,14 +66,14 @@ pub(crate) fn wish(
     let settings = settings.unwrap_or_default();
     Wish {
         enabled: !settings.disabled,
-        max_encoding: max_encoding(quality, info, encodings),
+        max_encoding: max_encoding(quality, layers, encodings),
         max_fps: Some(settings.fps).filter(|&fps| fps > 0).map(|fps| fps.min(u32::from(u8::MAX)) as u8),
         priority: settings.priority,
     }
 }
 
 /// The lowest quality that covers the wanted size.
-fn quality(settings: &Settings, info: &TrackInfo) -> u8 {
+fn quality(settings: &Settings, layers: &[VideoLayer]) -> u8 {
     if settings.width == 0 || settings.height == 0 {
         return settings.quality;
     }
@@ -81,48 +81,37 @@ fn quality(settings: &Settings, info: &TrackInfo) -> u8 {
         let enough = |has: u32, wanted: u32| u64::from(has) * 100 >= u64::from(wanted) * COVERS_PERCENT;
         enough(layer.width, settings.width) && enough(layer.height, settings.height)
     };
-    let smallest =
-        layers(info).iter().filter(covers).min_by_key(|layer| u64::from(layer.width) * u64::from(layer.height));
+    let smallest = layers.iter().filter(covers).min_by_key(|layer| u64::from(layer.width) * u64::from(layer.height));
     smallest.map_or(2, |layer| (layer.quality as u8).min(2))
 }
 
 /// Index of the highest encoding that is not above a quality; the lowest if all are.
-fn max_encoding(quality: u8, info: &TrackInfo, encodings: &[Encoding]) -> u8 {
-    let fits = |&i: &usize| encoding_quality(i, info, encodings) <= quality;
+fn max_encoding(quality: u8, layers: &[VideoLayer], encodings: &[Encoding]) -> u8 {
+    let fits = |&i: &usize| encoding_quality(i, layers, encodings) <= quality;
     (0..encodings.len()).rev().find(fits).unwrap_or(0) as u8
 }
 
 /// The quality that an encoding carries: as announced for its RID, else by the RID's usual meaning.
-pub(crate) fn encoding_quality(index: usize, info: &TrackInfo, encodings: &[Encoding]) -> u8 {
+pub(crate) fn encoding_quality(index: usize, layers: &[VideoLayer], encodings: &[Encoding]) -> u8 {
     if encodings.len() == 1 {
         return 0;
     }
     let rid = encodings[index].rid.as_deref();
-    let announced = rid.and_then(|rid| layers(info).iter().find(|layer| layer.rid == rid));
+    let announced = rid.and_then(|rid| layers.iter().find(|layer| layer.rid == rid));
     match (announced, rid) {
         (Some(layer), _) => (layer.quality as u8).min(2),
         (None, Some("q")) => 0,
         (None, Some("h")) => 1,
         (None, Some("f")) => 2,
-        (None, _) => layers(info).get(index).map_or(index as u8, |layer| layer.quality as u8).min(2),
-    }
-}
-
-/// Layers of the codec that is sent, or of the track where clients list them there.
-pub(crate) fn layers(info: &TrackInfo) -> &[VideoLayer] {
-    #[expect(deprecated, reason = "clients of protocol 13 list layers only here")]
-    match info.codecs.first() {
-        Some(codec) if !codec.layers.is_empty() => &codec.layers,
-        _ => &info.layers,
+        (None, _) => layers.get(index).map_or(index as u8, |layer| layer.quality as u8).min(2),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use livekit_protocol::SimulcastCodecInfo;
 
-    fn camera() -> (TrackInfo, Vec<Encoding>) {
+    fn camera() -> (Vec<VideoLayer>, Vec<Encoding>) {
         let layer = |quality, width, height, rid: &str| VideoLayer {
             quality,
             width,
@@ -131,20 +120,18 @@ mod tests {
             ..Default::default()
         };
         let layers = vec![layer(0, 320, 180, "q"), layer(1, 640, 360, "h"), layer(2, 1280, 720, "f")];
-        let info =
-            TrackInfo { codecs: vec![SimulcastCodecInfo { layers, ..Default::default() }], ..Default::default() };
         let encoding = |rid: &str| Encoding { rid: Some(rid.into()), ssrc: None, rtx_ssrc: None };
-        (info, ["q", "h", "f"].map(encoding).to_vec())
+        (layers, ["q", "h", "f"].map(encoding).to_vec())
     }
 
     #[test]
     fn the_smallest_layer_that_covers_the_tile() {
-        let (info, encodings) = camera();
+        let (layers, encodings) = camera();
         let check = |width, height, want| {
             let settings = Settings { width, height, ..Default::default() };
             let want_of = Want { subscribe: None, settings: Some(settings) };
             assert_eq!(
-                wish(Some(&want_of), true, Kind::Video, &info, &encodings).max_encoding,
+                wish(Some(&want_of), true, Kind::Video, &layers, &encodings).max_encoding,
                 want,
                 "{width}x{height}"
             );
@@ -161,10 +148,10 @@ mod tests {
 
     #[test]
     fn quality_without_a_size_and_what_is_not_there() {
-        let (info, encodings) = camera();
+        let (layers, encodings) = camera();
         let check = |quality, encodings: &[Encoding], want| {
             let want_of = Want { subscribe: None, settings: Some(Settings { quality, ..Default::default() }) };
-            assert_eq!(wish(Some(&want_of), false, Kind::Video, &info, encodings).max_encoding, want);
+            assert_eq!(wish(Some(&want_of), false, Kind::Video, &layers, encodings).max_encoding, want);
         };
         check(0, &encodings, 0);
         check(1, &encodings, 1);
@@ -177,18 +164,18 @@ mod tests {
 
     #[test]
     fn before_a_client_says_anything() {
-        let (info, encodings) = camera();
-        let max = |adaptive| wish(None, adaptive, Kind::Video, &info, &encodings).max_encoding;
+        let (layers, encodings) = camera();
+        let max = |adaptive| wish(None, adaptive, Kind::Video, &layers, &encodings).max_encoding;
         assert_eq!((max(true), max(false)), (0, 2));
     }
 
     #[test]
     fn off_and_frame_rate() {
-        let (info, encodings) = camera();
+        let (layers, encodings) = camera();
         let request =
             UpdateTrackSettings { quality: VideoQuality::Off as i32, fps: 1_000, priority: 7, ..Default::default() };
         let want = Want { subscribe: None, settings: Some(Settings::of(&request)) };
-        let wish = wish(Some(&want), false, Kind::Video, &info, &encodings);
+        let wish = wish(Some(&want), false, Kind::Video, &layers, &encodings);
         assert_eq!((wish.enabled, wish.max_fps, wish.priority), (false, Some(255), 7));
     }
 }

@@ -22,7 +22,7 @@ pub use frame::{Frame, FrameError, Mode};
 pub use grants::{Claims, NameError, Permission, VideoGrant};
 pub use publisher::{Answered, PendingTrack, PublishedMedia, Publisher, Refused};
 pub use subscriber::{
-    AddError, AnswerError, NegotiatedSubscription, Offer, SubscribedTrack, Subscriber, SubscriberAnswered,
+    AddError, AnswerError, Backup, NegotiatedSubscription, Offer, SubscribedTrack, Subscriber, SubscriberAnswered,
 };
 
 use std::net::SocketAddr;

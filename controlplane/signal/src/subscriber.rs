@@ -3,6 +3,11 @@
 //! M-line 0 is the application section, so that the transport exists without tracks and the bundle's tagged section is never
 //! rejected. Every further m-line is a [`Slot`] that carries one track after another.
 
+mod source;
+mod ssrcs;
+
+pub use source::Backup;
+
 use serde::{Deserialize, Serialize};
 use sluice_messages::{
     Codec, Extension, ExtensionMap, Fingerprint, Ice, IceCredentials, Kind, Payload, PayloadMap, TrackId,
@@ -12,6 +17,9 @@ use crate::{
     NodeInfo, Quirks, candidates, codecs,
     sdp::{self, Description, Direction, Media, MediaKind, SdpError, Setup},
 };
+
+use source::{Accepted, accepted, map};
+use ssrcs::Ssrcs;
 
 /// MID of the application section.
 const DATA_MID: &str = "0";
@@ -29,6 +37,11 @@ pub struct SubscribedTrack {
     pub stream: Option<String>,
     /// The publisher's formats, first the one it sends.
     pub payloads: Vec<Payload>,
+    /// Other codecs in which the same picture is, or can be, published. All are offered at once, so that whoever cannot
+    /// decode the first is served by another without a second offer.
+    pub backups: Vec<Backup>,
+    /// A backup that has media is better than the first codec, for everybody who decodes it.
+    pub regress: bool,
     /// Opus in stereo.
     pub stereo: bool,
 }
@@ -95,7 +108,11 @@ struct Sending {
     track: SubscribedTrack,
     ssrc: u32,
     rtx_ssrc: Option<u32>,
-    negotiated: Option<NegotiatedSubscription>,
+    /// What the client receives, by its answer to an offer with this SSRC.
+    accepted: Option<Vec<Accepted>>,
+    /// What may have been sent with this SSRC. Another source needs another SSRC: one key must never protect two packets
+    /// under the same index.
+    used: Option<TrackId>,
 }
 
 /// An offer to send.
@@ -128,10 +145,13 @@ pub struct SubscriberAnswered {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NegotiatedSubscription {
     pub track: TrackId,
+    /// Which of its codecs: `track` itself or that of a [`Backup`].
+    pub source: TrackId,
     pub mid: String,
     pub ssrc: u32,
     /// Present where the client accepted RTX.
     pub rtx_ssrc: Option<u32>,
+    /// Empty while the publisher does not send the source.
     pub payloads: Vec<PayloadMap>,
 }
 
@@ -190,7 +210,7 @@ impl Subscriber {
             quirks,
             // RFC 9429 section 5.2.1: the highest bit is zero.
             session: seed >> 1,
-            ssrcs: Ssrcs { seed: (seed ^ (seed >> 32)) as u32, drawn: 0 },
+            ssrcs: Ssrcs::new(seed),
             last_id: 0,
             next_mid: 1,
             outstanding: None,
@@ -202,16 +222,14 @@ impl Subscriber {
         }
     }
 
-    /// Adds a track to the next offer. Adding one that is there already takes over changed payloads and nothing else.
+    /// Adds a track to the next offer. Adding one that is there already takes over changed codecs and nothing else; look at
+    /// [`Subscriber::subscription`] then, since not every change needs an offer.
     pub fn add(&mut self, track: SubscribedTrack) -> Result<(), AddError> {
         if self.codecs(&track).is_empty() {
             return Err(AddError::NoCodec);
         }
-        if let Some(sending) = self.sending_mut(track.track) {
-            if sending.track.payloads != track.payloads {
-                sending.track.payloads = track.payloads;
-                self.changed = true;
-            }
+        if let Some(index) = self.slots.iter().position(|slot| slot.track() == Some(track.track)) {
+            self.update(index, track);
             return Ok(());
         }
         let reuse = self.reuses(&track);
@@ -224,7 +242,7 @@ impl Subscriber {
         let ssrc = self.ssrcs.draw();
         let rtx_ssrc = (track.kind == Kind::Video).then(|| self.ssrcs.draw());
         let kind = track.kind;
-        let state = State::Sending(Box::new(Sending { track, ssrc, rtx_ssrc, negotiated: None }));
+        let state = State::Sending(Box::new(Sending { track, ssrc, rtx_ssrc, accepted: None, used: None }));
         match index.map(|index| &mut self.slots[index]) {
             Some(slot) if matches!(slot.state, State::Free { .. }) => slot.state = state,
             Some(slot) => *slot = Slot { mid: next(&mut self.next_mid), kind, state },
@@ -317,7 +335,12 @@ impl Subscriber {
 
     /// Everything negotiated by the last answer and still wanted.
     pub fn subscriptions(&self) -> Vec<NegotiatedSubscription> {
-        self.slots.iter().filter_map(|slot| slot.sending()?.negotiated.clone()).collect()
+        self.slots.iter().filter_map(Slot::negotiated).collect()
+    }
+
+    /// A track as negotiated by the last answer.
+    pub fn subscription(&self, track: TrackId) -> Option<NegotiatedSubscription> {
+        self.slots.iter().find(|slot| slot.track() == Some(track))?.negotiated()
     }
 
     /// Credentials as the node shall have them.
@@ -340,17 +363,36 @@ impl Subscriber {
         self.data
     }
 
-    fn sending_mut(&mut self, track: TrackId) -> Option<&mut Sending> {
-        self.slots.iter_mut().find_map(|slot| match &mut slot.state {
-            State::Sending(sending) if sending.track.track == track => Some(&mut **sending),
-            _ => None,
-        })
+    /// Takes over changed codecs of a track that is there.
+    fn update(&mut self, index: usize, track: SubscribedTrack) {
+        let State::Sending(sending) = &self.slots[index].state else { return };
+        let reoffer = self.codecs(&sending.track) != self.codecs(&track);
+        if let State::Sending(sending) = &mut self.slots[index].state {
+            (sending.track.payloads, sending.track.backups) = (track.payloads, track.backups);
+            sending.track.regress = track.regress;
+        }
+        self.changed |= reoffer;
+        self.keep_source(index);
+    }
+
+    /// Sees to it that an SSRC carries one source only: a track that shall come from another one is offered anew.
+    fn keep_source(&mut self, index: usize) {
+        let source = self.slots[index].negotiated().filter(|negotiated| !negotiated.payloads.is_empty());
+        let State::Sending(sending) = &mut self.slots[index].state else { return };
+        let Some(source) = source.map(|negotiated| negotiated.source) else { return };
+        if *sending.used.get_or_insert(source) == source {
+            return;
+        }
+        (sending.ssrc, sending.accepted, sending.used) = (self.ssrcs.draw(), None, None);
+        sending.rtx_ssrc = sending.rtx_ssrc.map(|_| self.ssrcs.draw());
+        self.changed = true;
     }
 
     /// Codecs to offer for a track, in the publisher's order.
     fn codecs(&self, track: &SubscribedTrack) -> Vec<Codec> {
         let mut codecs: Vec<Codec> = Vec::new();
-        for codec in track.payloads.iter().map(|payload| payload.codec) {
+        let backups = track.backups.iter().map(|backup| backup.codec);
+        for codec in track.payloads.iter().map(|payload| payload.codec).chain(backups) {
             let fits = codec.kind() == track.kind && (codec != Codec::Red || self.quirks.red);
             if fits && !codecs.contains(&codec) {
                 codecs.push(codec);
@@ -464,8 +506,9 @@ impl Subscriber {
         match &mut slot.state {
             State::Sending(sending) if offered == Some(sending.ssrc) => {
                 let track = sending.track.track;
-                sending.negotiated = negotiate(sending, slot.mid, answer);
-                if sending.negotiated.is_some() {
+                sending.accepted = Some(accepted(sending.track.kind, answer));
+                if slot.negotiated().is_some() {
+                    self.keep_source(index);
                     return None;
                 }
                 self.close(index);
@@ -505,6 +548,25 @@ impl Slot {
     fn track(&self) -> Option<TrackId> {
         self.sending().map(|sending| sending.track.track)
     }
+
+    /// The subscription as answered; none if the client takes none of the codecs.
+    fn negotiated(&self) -> Option<NegotiatedSubscription> {
+        let sending = self.sending()?;
+        let accepted = sending.accepted.as_ref()?;
+        let (source, payloads) = sending.track.sources().find_map(|(source, sent, payloads)| {
+            // RED is stripped to its Opus for those who do not take it.
+            accepted.iter().any(|format| format.codec == sent).then(|| (source, map(payloads, accepted)))
+        })?;
+        let rtx = payloads.iter().any(|map| map.rtx.is_some());
+        Some(NegotiatedSubscription {
+            track: sending.track.track,
+            source,
+            mid: self.mid.to_string(),
+            ssrc: sending.ssrc,
+            rtx_ssrc: sending.rtx_ssrc.filter(|_| rtx),
+            payloads,
+        })
+    }
 }
 
 /// The m-lines of an answer are those of its offer.
@@ -536,59 +598,8 @@ fn accepted_extensions(answer: &Description) -> ExtensionMap {
     })
 }
 
-/// The subscription as answered; none if the client does not receive it or not in the codec that the publisher sends.
-fn negotiate(sending: &Sending, mid: u32, answer: &Media) -> Option<NegotiatedSubscription> {
-    if answer.port == 0 || !answer.direction.receives() {
-        return None;
-    }
-    let track = &sending.track;
-    let accepted = codecs::usable(track.kind, answer);
-    let map = |payload: &Payload| {
-        let (_, format) = accepted.iter().find(|(codec, _)| *codec == payload.codec)?;
-        let to = format.payload_type;
-        Some(PayloadMap { from: payload.payload_type, to, rtx: codecs::rtx_of(answer, to).map(|rtx| rtx.payload_type) })
-    };
-    let payloads: Vec<PayloadMap> = track.payloads.iter().filter_map(map).collect();
-    // RED is stripped to its Opus for those who do not take it.
-    let sent = track.payloads.iter().find(|payload| payload.codec != Codec::Red)?;
-    if !payloads.iter().any(|map| map.from == sent.payload_type) {
-        return None;
-    }
-    let rtx = payloads.iter().any(|map| map.rtx.is_some());
-    Some(NegotiatedSubscription {
-        track: track.track,
-        mid: mid.to_string(),
-        ssrc: sending.ssrc,
-        rtx_ssrc: sending.rtx_ssrc.filter(|_| rtx),
-        payloads,
-    })
-}
-
 fn next(counter: &mut u32) -> u32 {
     let value = *counter;
     *counter += 1;
     value
-}
-
-/// SSRCs that look random and never repeat: a bijection of a counter, so that nothing has to be remembered.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Ssrcs {
-    seed: u32,
-    drawn: u32,
-}
-
-impl Ssrcs {
-    fn draw(&mut self) -> u32 {
-        loop {
-            let mut x = self.drawn.wrapping_add(self.seed);
-            self.drawn = self.drawn.wrapping_add(1);
-            // Each step can be undone: odd factors and shifted exclusive ors.
-            x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-            x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
-            x ^= x >> 16;
-            if x != 0 {
-                return x;
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Rooms as their clients, the node and the API see them.
 
 mod api;
+mod codecs;
 mod join;
 mod media;
 mod publish;

@@ -56,6 +56,8 @@ fn it_subscribes_while_tracks_come_and_go() {
                 track_sid: format!("TR_{n}"),
                 stream: None,
                 payloads,
+                backups: Vec::new(),
+                regress: false,
                 stereo: false,
             };
             subscriber.add(track).unwrap();

@@ -36,6 +36,8 @@ fn video(n: u64, codecs: &[(Codec, u8)]) -> SubscribedTrack {
         track_sid: format!("TR_{n}"),
         stream: None,
         payloads: codecs.iter().map(|&(codec, pt)| payload(pt, codec, Some(pt + 1))).collect(),
+        backups: Vec::new(),
+        regress: false,
         stereo: false,
     }
 }
