@@ -1,8 +1,9 @@
-//! The table that a node holds: transports, tracks, subscriptions, and notes that control keeps there for its own restart.
+//! The table that a node holds: transports, tracks and data tracks, subscriptions to both, and notes that control keeps
+//! there for its own restart.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CallId, Codec, ExtensionMap, Kind, TrackId, TransportId};
+use crate::{CallId, Codec, DataTrackId, ExtensionMap, Kind, TrackId, TransportId};
 
 /// One row of the table.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -10,6 +11,8 @@ pub enum Entry {
     Transport(Transport),
     Track(Track),
     Subscription(Subscription),
+    DataTrack(DataTrack),
+    DataSubscription(DataSubscription),
     Note(Note),
 }
 
@@ -19,10 +22,13 @@ pub enum Key {
     Transport(TransportId),
     Track(TrackId),
     Subscription { receiver: TransportId, track: TrackId },
+    DataTrack(DataTrackId),
+    DataSubscription { receiver: TransportId, track: DataTrackId },
     Note(String),
 }
 
-/// One change. Removing a transport removes its tracks and subscriptions; removing a track removes its subscriptions.
+/// One change. Removing a transport removes its tracks, data tracks and subscriptions; removing a track or a data track
+/// removes its subscriptions.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,
@@ -42,6 +48,8 @@ impl Entry {
             Entry::Transport(t) => Key::Transport(t.id),
             Entry::Track(t) => Key::Track(t.id),
             Entry::Subscription(s) => Key::Subscription { receiver: s.receiver, track: s.track },
+            Entry::DataTrack(t) => Key::DataTrack(t.id),
+            Entry::DataSubscription(s) => Key::DataSubscription { receiver: s.receiver, track: s.track },
             Entry::Note(n) => Key::Note(n.key.clone()),
         }
     }
@@ -188,6 +196,25 @@ impl Default for Wish {
     fn default() -> Self {
         Wish { enabled: true, max_encoding: u8::MAX, max_fps: None, priority: 0 }
     }
+}
+
+/// A data track: packets of its publisher on `_data_track` that carry its handle.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DataTrack {
+    pub id: DataTrackId,
+    pub call: CallId,
+    pub publisher: TransportId,
+    /// What the publisher's client calls it in its packets: never zero, and of one data track of a transport at a time.
+    pub handle: u16,
+}
+
+/// One receiver's subscription to one data track. It is delivered on the receiver's `_data_track`, if that is open.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DataSubscription {
+    pub receiver: TransportId,
+    pub track: DataTrackId,
+    /// What the receiver was told to call it: put into the packets in place of the publisher's. Never zero.
+    pub handle: u16,
 }
 
 /// Bytes that control keeps with the media they describe, opaque to the node: a restarted control reads them back.

@@ -16,3 +16,5 @@ id!(/// One peer connection of one participant. A participant owns a list of the
     TransportId);
 id!(/// One published media section: what one m-line of a publisher carries, all its simulcast layers included.
     TrackId);
+id!(/// One data track: what a publisher sends on `_data_track` under one of its handles.
+    DataTrackId);

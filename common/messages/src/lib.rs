@@ -18,10 +18,10 @@ pub mod link;
 
 pub use codec::{Codec, Kind};
 pub use entry::{
-    Data, Encoding, Entry, Fingerprint, Ice, IceCredentials, Key, Note, Op, Participant, Payload, PayloadMap,
-    Subscription, Track, Transport, Wish,
+    Data, DataSubscription, DataTrack, Encoding, Entry, Fingerprint, Ice, IceCredentials, Key, Note, Op, Participant,
+    Payload, PayloadMap, Subscription, Track, Transport, Wish,
 };
 pub use event::{Event, Failure, LayerLive, Quality, Speaker, TransportState};
 pub use extension::{Extension, ExtensionMap};
-pub use ids::{CallId, TrackId, TransportId};
+pub use ids::{CallId, DataTrackId, TrackId, TransportId};
 pub use link::{DataKind, Down, Hello, LinkError, Refusal, SendData, Up, VERSION, decode, encode};

@@ -225,6 +225,9 @@ impl Room {
         for id in ended {
             self.end_track(shared, key, id, true);
         }
+        if !permission.can_publish_data {
+            self.end_data_tracks(shared, key, true);
+        }
         if old.can_subscribe != permission.can_subscribe {
             self.open_subscriber(shared, key);
             self.reconsider_receiver(shared, key);
@@ -238,6 +241,7 @@ impl Room {
             for id in own.map(|track| track.id).collect::<Vec<_>>() {
                 self.reconsider_track(shared, key, id);
             }
+            self.reconsider_data_owner(shared, key);
         }
         self.touch(key, true);
         self.refresh_token(shared, key);

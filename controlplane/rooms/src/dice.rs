@@ -1,7 +1,7 @@
 //! Randomness from a seed: ids, ICE credentials, SSRC seeds.
 
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use sluice_messages::{CallId, IceCredentials, TrackId, TransportId};
+use sluice_messages::{CallId, DataTrackId, IceCredentials, TrackId, TransportId};
 
 /// Seeds the generator. Production passes 32 bytes of the system's randomness: sids and ICE passwords are drawn from it
 /// and must not be guessable. Tests pass a number.
@@ -35,7 +35,7 @@ impl Dice {
         Dice(StdRng::from_seed(seed.0))
     }
 
-    /// `PA_…`, `TR_…`, `RM_…`
+    /// `PA_…`, `TR_…`, `DTR_…`, `RM_…`
     pub(crate) fn sid(&mut self, prefix: &str) -> String {
         format!("{prefix}{}", self.base62(SID_CHARS))
     }
@@ -50,6 +50,10 @@ impl Dice {
 
     pub(crate) fn track(&mut self) -> TrackId {
         TrackId(self.id())
+    }
+
+    pub(crate) fn data_track(&mut self) -> DataTrackId {
+        DataTrackId(self.id())
     }
 
     pub(crate) fn ice(&mut self) -> IceCredentials {

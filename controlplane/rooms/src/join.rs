@@ -11,6 +11,7 @@ use sluice_signal::{Claims, ConnectParams, Permission, Subscriber, grants};
 
 use crate::{
     CloseReason, Notice, Rooms, SocketId,
+    datatrack::DataTracks,
     limits::{ATTRIBUTES_BYTES_MAX, METADATA_BYTES_MAX, PARTICIPANTS_MAX, ROOMS_MAX},
     participant::{Negotiation, Participant, ParticipantKey, PeerConnection, transport_row},
     quality::Rating,
@@ -204,6 +205,7 @@ impl Room {
             adaptive_stream: params.adaptive_stream,
             connections: Vec::new(),
             tracks: Vec::new(),
+            data: DataTracks::new(params.auto_subscribe_data_track.unwrap_or(false)),
             wants: HashMap::new(),
             subscriptions: BTreeMap::new(),
             undecodable: BTreeSet::new(),

@@ -3,13 +3,14 @@
 //!
 //! Read [`command`] for the inputs, [`effect`] for the outputs, `room` and `participant` for what is held, `settle` for how
 //! changes reach clients and nodes. Each of the other modules is one thing that people do: `join`, `publish`, `subscribe`,
-//! `resume`, `session` (everything else a client says), `api`, and `nodes` for what the media nodes say.
+//! `datatrack`, `resume`, `session` (everything else a client says), `api`, and `nodes` for what the media nodes say.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod backup;
 pub mod command;
+mod datatrack;
 mod demand;
 mod dice;
 pub mod effect;

@@ -86,6 +86,16 @@ pub const LAYERS_MAX: usize = 8;
 pub const SIDS_MAX: usize = 8_192;
 /// Entries of a participant's own subscription permission.
 pub const TRACK_PERMISSIONS_MAX: usize = PARTICIPANTS_MAX;
+/// Data tracks of one participant. Raising it serves those who publish a track per sensor, lowering it bounds rows at the
+/// node.
+pub const DATA_TRACKS_MAX: usize = 256;
+/// Bytes of a request to publish a data track: name, encoding and schema are shown to everybody.
+pub const DATA_TRACK_BYTES_MAX: usize = 1 << 10;
+/// Bytes of what all data tracks of a participant tell about themselves: as much as metadata, and repeated as often.
+pub const DATA_TRACKS_BYTES_MAX: usize = METADATA_BYTES_MAX;
+/// Data tracks that a participant may receive. Fewer than there are handles; each costs a row at the node and a line of
+/// every list of handles.
+pub const DATA_SUBSCRIPTIONS_MAX: usize = 4_096;
 /// Bytes of a data packet sent through the API.
 pub const DATA_BYTES_MAX: usize = 64_000;
 /// Nonces of API data packets that are remembered per room to drop repeats.

@@ -115,6 +115,7 @@ impl Rooms {
             // After all tracks: a subscription names one.
             let subscriptions = room.participants.values().flat_map(|participant| participant.subscriptions.values());
             entries.extend(subscriptions.filter_map(|s| s.row.clone()).map(Entry::Subscription));
+            entries.extend(room.data_rows());
         }
         entries
     }
@@ -131,6 +132,8 @@ impl Rooms {
                 Entry::Transport(row) => drop(transports.insert(row.id, row)),
                 Entry::Track(row) => drop(tracks.insert(row.id, row)),
                 Entry::Subscription(row) => drop(subscriptions.insert((row.receiver, row.track), row)),
+                // The notes say as much.
+                Entry::DataTrack(_) | Entry::DataSubscription(_) => {}
                 Entry::Note(entry) if entry.key.starts_with("room/") => {
                     rooms.extend(note::read::<RoomNote>(&entry.bytes))
                 }
@@ -158,13 +161,15 @@ impl Rooms {
             let mut received = Vec::new();
             for mut note in notes {
                 let ids = std::mem::take(&mut note.subscriptions);
+                let data = std::mem::take(&mut note.data.received);
                 if let Some(participant) = note.restore(shared, &mut transports, &mut tracks) {
-                    received.push((room.readmit(shared, participant), ids));
+                    received.push((room.readmit(shared, participant), ids, data));
                 }
             }
             restored += received.len();
-            for (key, ids) in received {
+            for (key, ids, data) in received {
                 room.resubscribe(key, &ids, &mut subscriptions);
+                room.resubscribe_data(key, &data);
                 room.reconsider_receiver(shared, key);
             }
             if let Some(at) = room.closes_at(shared) {
@@ -204,6 +209,7 @@ impl Room {
             shared.tracks.extend(track.rows().map(|row| (row.id, (self.call, key))));
             self.tracks.insert(track.info.sid.clone(), (key, track.id));
         }
+        self.readmit_data(key, &participant);
         self.identities.insert(participant.identity().to_owned(), key);
         self.participants.insert(key, participant);
         self.was_joined = true;

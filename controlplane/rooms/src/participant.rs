@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sluice_messages::{Data, ExtensionMap, Ice, TrackId, TransportId};
 use sluice_signal::{Claims, PendingTrack, Permission, Publisher, Quirks, Subscriber};
 
-use crate::{SocketId, quality::Rating, wish::Want};
+use crate::{SocketId, datatrack::DataTracks, quality::Rating, wish::Want};
 
 /// Names a participant within this process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,6 +36,7 @@ pub(crate) struct Participant {
 
     pub(crate) connections: Vec<PeerConnection>,
     pub(crate) tracks: Vec<Published>,
+    pub(crate) data: DataTracks,
     /// What it said about tracks of others, by track sid; kept when a track or a subscription goes and comes.
     pub(crate) wants: HashMap<String, Want>,
     pub(crate) subscriptions: BTreeMap<TrackId, Subscription>,
@@ -195,7 +196,7 @@ impl Participant {
     }
 
     pub(crate) fn is_publishing(&self) -> bool {
-        self.tracks.iter().any(Published::is_live)
+        self.data.is_publishing() || self.tracks.iter().any(Published::is_live)
     }
 
     /// Everything that was announced, for matching with an offer. A client may announce again what it is about to
@@ -243,6 +244,7 @@ impl Participant {
             attributes: self.attributes.clone().into_iter().collect(),
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),
+            data_tracks: self.data.infos(),
             ..Default::default()
         }
     }
@@ -252,6 +254,7 @@ impl Participant {
         ParticipantInfo {
             state: participant_info::State::Disconnected as i32,
             tracks: Vec::new(),
+            data_tracks: Vec::new(),
             version: self.version + 2,
             disconnect_reason: reason as i32,
             ..self.info()

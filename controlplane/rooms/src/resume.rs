@@ -85,6 +85,7 @@ impl Room {
         self.repeat_demand(shared, key);
         self.restart_ice(shared, key);
         self.changes.fresh.insert(key);
+        self.changes.handles.insert(key);
         self.changes.notes.insert(key);
         self.await_deadline(shared, key);
     }

@@ -9,7 +9,7 @@ use livekit_protocol::{
     self as proto, DisconnectReason, LeaveRequest, ParticipantInfo, leave_request, signal_response::Message,
 };
 use serde::{Deserialize, Serialize};
-use sluice_messages::{CallId, Key, Op, TrackId};
+use sluice_messages::{CallId, DataTrackId, Key, Op, TrackId};
 
 use crate::{
     CloseReason, NodeId, Notice,
@@ -34,6 +34,8 @@ pub(crate) struct Room {
     pub(crate) identities: HashMap<String, ParticipantKey>,
     /// Live tracks by `TR_…`.
     pub(crate) tracks: HashMap<String, (ParticipantKey, TrackId)>,
+    /// Data tracks by `DTR_…`.
+    pub(crate) data_tracks: HashMap<String, (ParticipantKey, DataTrackId)>,
     /// Who left lately and when, for those who resume.
     pub(crate) departed: VecDeque<(Duration, ParticipantInfo)>,
     /// Who is heard, by participant sid, with the level clients were told.
@@ -65,6 +67,8 @@ pub(crate) struct Changes {
     pub(crate) room: bool,
     /// Receivers whose next offer differs from the last.
     pub(crate) receivers: BTreeSet<ParticipantKey>,
+    /// Receivers whose handles of data tracks changed, or who wait for them.
+    pub(crate) handles: BTreeSet<ParticipantKey>,
     /// Tracks whose viewers changed.
     pub(crate) demand: BTreeSet<(ParticipantKey, TrackId)>,
     /// Participants whose note is stale.
@@ -113,6 +117,7 @@ impl Room {
             participants: BTreeMap::new(),
             identities: HashMap::new(),
             tracks: HashMap::new(),
+            data_tracks: HashMap::new(),
             departed: VecDeque::new(),
             speaking: BTreeMap::new(),
             nonces: VecDeque::new(),
@@ -214,7 +219,8 @@ impl Room {
         replaced: bool,
     ) {
         let ids: Vec<TrackId> = self.participants.get(&key).into_iter().flat_map(|p| &p.tracks).map(|t| t.id).collect();
-        let published = ids.into_iter().filter(|&id| self.end_track(shared, key, id, false)).count();
+        let published = ids.into_iter().filter(|&id| self.end_track(shared, key, id, false)).count()
+            + self.end_data_tracks(shared, key, false);
         let Some(participant) = self.participants.remove(&key) else { return };
 
         for (&track, subscription) in &participant.subscriptions {
@@ -238,6 +244,7 @@ impl Room {
         }
         self.changes.updates.remove(&key);
         self.changes.receivers.remove(&key);
+        self.changes.handles.remove(&key);
         self.changes.notes.remove(&key);
         self.changes.fresh.remove(&key);
         self.speaking.remove(&participant.sid);

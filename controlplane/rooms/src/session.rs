@@ -42,21 +42,11 @@ impl Room {
             Request::UpdateMetadata(update) => self.update_own(shared, key, update),
             Request::UpdateAudioTrack(update) => self.update_audio(key, update),
             Request::UpdateVideoTrack(update) => self.update_video(shared, key, &update),
-            Request::PublishDataTrackRequest(request) => {
-                let refusal = RequestResponse {
-                    request_id: 0,
-                    reason: request_response::Reason::UnsupportedType as i32,
-                    message: "data tracks are not served".to_owned(),
-                    request: Some(request_response::Request::PublishDataTrack(request)),
-                };
-                shared.out.send(socket, Message::RequestResponse(refusal));
-            }
+            Request::PublishDataTrackRequest(request) => self.publish_data_track(shared, key, request),
+            Request::UnpublishDataTrackRequest(request) => self.unpublish_data_track(shared, key, request),
+            Request::UpdateDataSubscription(update) => self.update_data_subscription(shared, key, &update),
             #[expect(deprecated, reason = "a name in a list of what is not served")]
-            Request::UpdateLayers(_)
-            | Request::UnpublishDataTrackRequest(_)
-            | Request::UpdateDataSubscription(_)
-            | Request::StoreDataBlobRequest(_)
-            | Request::GetDataBlobRequest(_) => {}
+            Request::UpdateLayers(_) | Request::StoreDataBlobRequest(_) | Request::GetDataBlobRequest(_) => {}
         }
     }
 
@@ -158,6 +148,10 @@ impl Room {
         if let Some(sid) = unknown {
             let reason = format!("sync state: track {sid:?} is not known");
             self.refuse(shared, key, reason);
+            return;
+        }
+        if !self.sync_data(shared, key, state) {
+            self.refuse(shared, key, "sync state: a data track is not known".to_owned());
             return;
         }
         if let Some(subscription) = &state.subscription {

@@ -22,6 +22,9 @@ impl Room {
                 shared.out.send(participant.socket, Message::RoomUpdate(update));
             }
         }
+        for receiver in std::mem::take(&mut self.changes.handles) {
+            self.tell_handles(shared, receiver);
+        }
         self.changes.fresh.clear();
         for receiver in std::mem::take(&mut self.changes.receivers) {
             self.negotiate(shared, receiver);

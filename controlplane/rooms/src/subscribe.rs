@@ -32,6 +32,7 @@ impl Room {
         for (owner, id) in live.collect::<Vec<_>>() {
             self.reconsider(shared, receiver, owner, id);
         }
+        self.reconsider_data_receiver(shared, receiver);
     }
 
     fn reconsider(&mut self, shared: &mut Shared, receiver: ParticipantKey, owner: ParticipantKey, id: TrackId) {
@@ -365,6 +366,7 @@ impl Room {
         for (id, _) in live {
             self.reconsider_track(shared, key, id);
         }
+        self.reconsider_data_owner(shared, key);
         self.changes.notes.insert(key);
     }
 

@@ -25,7 +25,8 @@ impl Forwarder {
             Entry::Transport(transport) => self.put_transport(now, transport),
             Entry::Track(track) => self.put_track(now, track, pool),
             Entry::Subscription(subscription) => self.put_subscription(now, subscription, pool),
-            Entry::Note(_) => {}
+            // Not media: the slow path's, or control's own.
+            Entry::DataTrack(_) | Entry::DataSubscription(_) | Entry::Note(_) => {}
         }
     }
 
@@ -38,7 +39,7 @@ impl Forwarder {
                     self.remove_subscription(index, pool);
                 }
             }
-            Key::Note(_) => {}
+            Key::DataTrack(_) | Key::DataSubscription { .. } | Key::Note(_) => {}
         }
     }
 

@@ -96,9 +96,9 @@ counters! {
     data_sent_bytes,
     /// Longer than a data message may be.
     drop_data_long,
-    /// Not a data packet, or one that only a server may send.
+    /// Not a data packet, one that only a server may send, or not a packet of a data track.
     drop_data_malformed,
-    /// On `_data_track`, which is not routed.
+    /// On `_data_track` under a handle that nothing is published under (any more).
     drop_data_track,
     /// The receiver's channel is not open (yet).
     drop_data_unopened,

@@ -2,6 +2,7 @@
 
 mod api;
 mod codecs;
+mod datatrack;
 mod join;
 mod media;
 mod publish;

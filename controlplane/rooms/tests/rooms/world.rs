@@ -1,7 +1,7 @@
 //! Rooms, one node that keeps its table, and clients that answer like a browser.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -124,18 +124,34 @@ impl World {
                 assert!(self.table.contains_key(&Key::Track(row.track)), "a subscription without its track");
                 self.table.insert(Entry::Subscription(row.clone()).key(), Entry::Subscription(row));
             }
-            Op::Put(entry) => drop(self.table.insert(entry.key(), entry)),
+            Op::Put(entry) => {
+                let (transport, track) = match &entry {
+                    Entry::DataTrack(row) => (Some(row.publisher), None),
+                    Entry::DataSubscription(row) => (Some(row.receiver), Some(row.track)),
+                    _ => (None, None),
+                };
+                assert!(transport.is_none_or(|id| self.table.contains_key(&Key::Transport(id))), "{entry:?}");
+                assert!(track.is_none_or(|id| self.table.contains_key(&Key::DataTrack(id))), "{entry:?}");
+                self.table.insert(entry.key(), entry);
+            }
             Op::Remove(key) => {
                 self.table.remove(&key);
                 if let Key::Transport(id) = key {
                     self.table.retain(|_, entry| match entry {
                         Entry::Track(track) => track.publisher != id,
                         Entry::Subscription(subscription) => subscription.receiver != id,
+                        Entry::DataTrack(track) => track.publisher != id,
+                        Entry::DataSubscription(subscription) => subscription.receiver != id,
                         _ => true,
                     });
                 }
                 let tracks: Vec<_> = self.tracks().iter().map(|track| track.id).collect();
                 self.table.retain(|_, entry| !matches!(entry, Entry::Subscription(s) if !tracks.contains(&s.track)));
+                let data: BTreeSet<Key> = self.table.keys().cloned().collect();
+                self.table.retain(|_, entry| match entry {
+                    Entry::DataSubscription(s) => data.contains(&Key::DataTrack(s.track)),
+                    _ => true,
+                });
             }
         }
     }

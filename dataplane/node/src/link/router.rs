@@ -46,6 +46,13 @@ impl Router {
     pub(crate) fn step(&mut self, step: Step) {
         let worker = worker_of(step.call, self.ports.len());
         match step.op {
+            // Data tracks are the slow thread's alone.
+            Op::Put(Entry::DataTrack(track)) => self.order(worker, Order::PutTrack(track)),
+            Op::Put(Entry::DataSubscription(subscription)) => self.order(worker, Order::Subscribe(subscription)),
+            Op::Remove(Key::DataTrack(track)) => self.order(worker, Order::RemoveTrack(track)),
+            Op::Remove(Key::DataSubscription { receiver, track }) => {
+                self.order(worker, Order::Unsubscribe { receiver, track });
+            }
             Op::Put(entry) => {
                 let mut announced = None;
                 if let Entry::Transport(transport) = &entry {

@@ -76,7 +76,7 @@ impl States {
             Key::Subscription { receiver, track } => {
                 self.forwarding.remove(&(*receiver, *track));
             }
-            Key::Note(_) => {}
+            Key::DataTrack(_) | Key::DataSubscription { .. } | Key::Note(_) => {}
         }
     }
 

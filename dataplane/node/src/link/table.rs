@@ -1,18 +1,18 @@
 //! The node's table and the rules by which control may change it. Pure: what changed comes back as [`Step`]s in an order
-//! that a worker can apply one by one.
+//! that threads can apply one by one.
 //!
 //! Invariants: a track's publisher and a subscription's ends exist and are of the same call; epochs never go down; within
 //! an epoch deltas are applied in their order without a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_messages::{CallId, Entry, Key, Op, Refusal, TrackId, TransportId};
+use sluice_messages::{CallId, Entry, Key, Op, Refusal, TransportId};
 
 /// Rows that a node keeps. Raising it lets a broken control take more memory (about 1 KiB a row); lowering it bounds the
 /// calls a node can hold: a hundred people who all see each other are some 20,000 rows.
 pub(crate) const ENTRIES_MAX: usize = 1 << 20;
 
-/// A change for the worker that has the call.
+/// A change for the worker that has the call, or for its slow thread.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Step {
     pub(crate) call: CallId,
@@ -25,9 +25,8 @@ pub(crate) struct Table {
     epoch: u64,
     sequence: u64,
     entries: BTreeMap<Key, Entry>,
-    tracks: BTreeMap<TransportId, BTreeSet<TrackId>>,
-    /// Subscriptions by track; by receiver they are neighbours in `entries`.
-    receivers: BTreeMap<TrackId, BTreeSet<TransportId>>,
+    /// By row, the rows that go with it.
+    dependents: BTreeMap<Key, BTreeSet<Key>>,
     /// Rows not taken: their ends were missing or of different calls, or the table was full.
     dangling: u64,
 }
@@ -132,14 +131,8 @@ impl Table {
             self.dangling += 1;
             return;
         }
-        match &entry {
-            Entry::Track(track) => {
-                self.tracks.entry(track.publisher).or_default().insert(track.id);
-            }
-            Entry::Subscription(subscription) => {
-                self.receivers.entry(subscription.track).or_default().insert(subscription.receiver);
-            }
-            Entry::Transport(_) | Entry::Note(_) => {}
+        for parent in parents(&entry).into_iter().flatten() {
+            self.dependents.entry(parent).or_default().insert(key.clone());
         }
         if let Some(call) = call {
             steps.push(Step { call, op: Op::Put(entry.clone()) });
@@ -158,6 +151,14 @@ impl Table {
                 let Some(Entry::Track(track)) = self.entries.get(&Key::Track(subscription.track)) else { return None };
                 (track.call == receiver).then_some(Some(receiver))
             }
+            Entry::DataTrack(track) => (self.call(track.publisher) == Some(track.call)).then_some(Some(track.call)),
+            Entry::DataSubscription(subscription) => {
+                let receiver = self.call(subscription.receiver)?;
+                let Some(Entry::DataTrack(track)) = self.entries.get(&Key::DataTrack(subscription.track)) else {
+                    return None;
+                };
+                (track.call == receiver).then_some(Some(receiver))
+            }
         }
     }
 
@@ -166,44 +167,43 @@ impl Table {
         if !self.entries.contains_key(key) {
             return;
         }
-        match key {
-            Key::Transport(transport) => {
-                for track in self.tracks.remove(transport).unwrap_or_default() {
-                    self.remove(&Key::Track(track), steps);
-                }
-                let first = Key::Subscription { receiver: *transport, track: TrackId(0) };
-                let last = Key::Subscription { receiver: *transport, track: TrackId(u64::MAX) };
-                let own: Vec<Key> = self.entries.range(first..=last).map(|(key, _)| key.clone()).collect();
-                for key in own {
-                    self.remove(&key, steps);
-                }
-            }
-            Key::Track(track) => {
-                for receiver in self.receivers.remove(track).unwrap_or_default() {
-                    self.remove(&Key::Subscription { receiver, track: *track }, steps);
-                }
-            }
-            Key::Subscription { .. } | Key::Note(_) => {}
+        for dependent in self.dependents.remove(key).unwrap_or_default() {
+            self.remove(&dependent, steps);
         }
         let Some(entry) = self.entries.remove(key) else { return };
         let call = match &entry {
             Entry::Transport(transport) => Some(transport.call),
-            Entry::Track(track) => {
-                if let Some(tracks) = self.tracks.get_mut(&track.publisher) {
-                    tracks.remove(&track.id);
-                }
-                Some(track.call)
-            }
-            Entry::Subscription(subscription) => {
-                if let Some(receivers) = self.receivers.get_mut(&subscription.track) {
-                    receivers.remove(&subscription.receiver);
-                }
-                self.call(subscription.receiver)
-            }
+            Entry::Track(track) => Some(track.call),
+            Entry::Subscription(subscription) => self.call(subscription.receiver),
+            Entry::DataTrack(track) => Some(track.call),
+            Entry::DataSubscription(subscription) => self.call(subscription.receiver),
             Entry::Note(_) => None,
         };
+        for parent in parents(&entry).into_iter().flatten() {
+            if let Some(siblings) = self.dependents.get_mut(&parent) {
+                siblings.remove(key);
+                if siblings.is_empty() {
+                    self.dependents.remove(&parent);
+                }
+            }
+        }
         if let Some(call) = call {
             steps.push(Step { call, op: Op::Remove(key.clone()) });
+        }
+    }
+}
+
+/// The rows that an entry names, and without which it cannot be.
+fn parents(entry: &Entry) -> [Option<Key>; 2] {
+    match entry {
+        Entry::Transport(_) | Entry::Note(_) => [None, None],
+        Entry::Track(track) => [Some(Key::Transport(track.publisher)), None],
+        Entry::DataTrack(track) => [Some(Key::Transport(track.publisher)), None],
+        Entry::Subscription(subscription) => {
+            [Some(Key::Transport(subscription.receiver)), Some(Key::Track(subscription.track))]
+        }
+        Entry::DataSubscription(subscription) => {
+            [Some(Key::Transport(subscription.receiver)), Some(Key::DataTrack(subscription.track))]
         }
     }
 }
@@ -213,8 +213,8 @@ fn rank(key: &Key) -> u8 {
     match key {
         Key::Note(_) => 0,
         Key::Transport(_) => 1,
-        Key::Track(_) => 2,
-        Key::Subscription { .. } => 3,
+        Key::Track(_) | Key::DataTrack(_) => 2,
+        Key::Subscription { .. } | Key::DataSubscription { .. } => 3,
     }
 }
 
@@ -223,7 +223,8 @@ fn home(entry: &Entry) -> Option<(CallId, Option<TransportId>)> {
     match entry {
         Entry::Transport(transport) => Some((transport.call, None)),
         Entry::Track(track) => Some((track.call, Some(track.publisher))),
-        Entry::Subscription(_) | Entry::Note(_) => None,
+        Entry::DataTrack(track) => Some((track.call, Some(track.publisher))),
+        Entry::Subscription(_) | Entry::DataSubscription(_) | Entry::Note(_) => None,
     }
 }
 

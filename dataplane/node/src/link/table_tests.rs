@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use sluice_messages::{
-    ExtensionMap, Ice, IceCredentials, Kind, Note, Participant, Subscription, Track, Transport, Wish,
+    DataSubscription, DataTrack, DataTrackId, ExtensionMap, Ice, IceCredentials, Kind, Note, Participant, Subscription,
+    Track, TrackId, Transport, Wish,
 };
 
 use super::*;
@@ -47,6 +48,16 @@ fn subscription(receiver: u64, track: u64, ssrc: u32) -> Entry {
     })
 }
 
+fn data_track(id: u64, call: u64, publisher: u64, handle: u16) -> Entry {
+    let (id, call, publisher) = (DataTrackId(id), CallId(call), TransportId(publisher));
+    Entry::DataTrack(DataTrack { id, call, publisher, handle })
+}
+
+fn data_subscription(receiver: u64, track: u64, handle: u16) -> Entry {
+    let (receiver, track) = (TransportId(receiver), DataTrackId(track));
+    Entry::DataSubscription(DataSubscription { receiver, track, handle })
+}
+
 fn note(key: u64, value: u8) -> Entry {
     Entry::Note(Note { key: key.to_string(), bytes: vec![value] })
 }
@@ -57,6 +68,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         (1..5u64, 1..3u64, 0..2u64).prop_map(|(id, call, v)| transport(id, call, v)),
         (1..5u64, 1..3u64, 1..5u64, any::<bool>()).prop_map(|(id, call, publisher, m)| track(id, call, publisher, m)),
         (1..5u64, 1..5u64, 0..3u32).prop_map(|(receiver, track, ssrc)| subscription(receiver, track, ssrc)),
+        (1..5u64, 1..3u64, 1..5u64, 1..3u16).prop_map(|(id, call, from, handle)| data_track(id, call, from, handle)),
+        (1..5u64, 1..5u64, 1..3u16).prop_map(|(receiver, track, handle)| data_subscription(receiver, track, handle)),
         (1..3u64, 0..3u8).prop_map(|(key, value)| note(key, value)),
     ]
 }
@@ -65,7 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![3 => entry().prop_map(Op::Put), 1 => entry().prop_map(|e| Op::Remove(e.key()))]
 }
 
-/// What a worker holds: it applies steps blindly, and may rely on dependencies being there.
+/// What threads hold: they apply steps blindly, and may rely on dependencies being there.
 #[derive(Default)]
 struct Worker(BTreeMap<Key, Entry>);
 
@@ -80,6 +93,11 @@ impl Worker {
                             self.0.contains_key(&Key::Transport(s.receiver))
                                 && self.0.contains_key(&Key::Track(s.track))
                         ),
+                        Entry::DataTrack(t) => assert!(self.0.contains_key(&Key::Transport(t.publisher)), "{entry:?}"),
+                        Entry::DataSubscription(s) => assert!(
+                            self.0.contains_key(&Key::Transport(s.receiver))
+                                && self.0.contains_key(&Key::DataTrack(s.track))
+                        ),
                         Entry::Transport(_) => {}
                         Entry::Note(_) => panic!("notes are not for workers"),
                     }
@@ -91,6 +109,9 @@ impl Worker {
                         (Entry::Track(t), Key::Transport(id)) => t.publisher == *id,
                         (Entry::Subscription(s), Key::Transport(id)) => s.receiver == *id,
                         (Entry::Subscription(s), Key::Track(id)) => s.track == *id,
+                        (Entry::DataTrack(t), Key::Transport(id)) => t.publisher == *id,
+                        (Entry::DataSubscription(s), Key::Transport(id)) => s.receiver == *id,
+                        (Entry::DataSubscription(s), Key::DataTrack(id)) => s.track == *id,
                         _ => false,
                     };
                     assert!(self.0.values().find(orphan).is_none(), "dependents go before {key:?}");
@@ -179,4 +200,7 @@ fn a_subscription_across_calls_is_not_taken() {
         .snapshot(1, 0, vec![transport(1, 1, 0), transport(2, 2, 0), track(1, 1, 1, false), subscription(2, 1, 5)])
         .unwrap();
     assert_eq!((table.len(), table.dangling()), (3, 1));
+    let data = vec![Op::Put(data_track(1, 1, 1, 7)), Op::Put(data_subscription(2, 1, 1))];
+    table.delta(1, 1, data).unwrap();
+    assert_eq!((table.len(), table.dangling()), (4, 2));
 }

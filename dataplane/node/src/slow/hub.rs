@@ -16,6 +16,7 @@ use sluice_wire::Micros;
 use super::{
     Order, Verdict,
     data::{DataError, stamp},
+    tracks::{TrackError, Tracks, set_handle},
 };
 use crate::counters::Counted;
 
@@ -34,6 +35,7 @@ pub(crate) struct Hub {
     epoch: Instant,
     seats: HashMap<TransportId, Seat>,
     calls: HashMap<CallId, BTreeSet<TransportId>>,
+    tracks: Tracks,
     timers: BTreeSet<(Micros, TransportId)>,
     /// Peers that may have something to say.
     dirty: VecDeque<TransportId>,
@@ -62,6 +64,7 @@ impl Hub {
             epoch,
             seats: HashMap::new(),
             calls: HashMap::new(),
+            tracks: Tracks::default(),
             timers: BTreeSet::new(),
             dirty: VecDeque::new(),
             ended: VecDeque::new(),
@@ -75,6 +78,10 @@ impl Hub {
         match order {
             Order::Put(transport) => self.put(now, *transport),
             Order::Remove(transport) => self.remove(transport),
+            Order::PutTrack(track) => self.tracks.put(&track),
+            Order::RemoveTrack(track) => self.tracks.remove(track),
+            Order::Subscribe(subscription) => self.tracks.subscribe(&subscription),
+            Order::Unsubscribe { receiver, track } => self.tracks.unsubscribe(receiver, track),
             Order::Send(data) => self.send_data(now, data),
         }
     }
@@ -221,6 +228,10 @@ impl Hub {
                 self.counted.slow.closed.add(1);
                 Some(Verdict::Closed { transport: id, failure })
             }
+            Output::Message { kind: DataKind::Track, payload } => {
+                self.forward(now, id, payload);
+                None
+            }
             Output::Message { kind, payload } => self.message(now, id, kind, &payload),
             Output::ChannelOpen(_) | Output::ChannelClosed(_) => None,
         }
@@ -230,10 +241,6 @@ impl Hub {
     fn message(&mut self, now: Micros, from: TransportId, kind: DataKind, payload: &[u8]) -> Option<Verdict> {
         let counters = &self.counted.slow;
         let sender = &self.seats.get(&from)?.transport;
-        if kind == DataKind::Track {
-            counters.drop_data_track.add(1);
-            return None;
-        }
         let stamped = match stamp(payload, &sender.participant) {
             Ok(stamped) => stamped,
             Err(error) => {
@@ -258,6 +265,21 @@ impl Hub {
             self.send(now, receiver, kind, &stamped.bytes);
         }
         None
+    }
+
+    /// Forwards a packet of a data track to its subscribers.
+    fn forward(&mut self, now: Micros, from: TransportId, mut packet: Vec<u8>) {
+        let counters = &self.counted.slow;
+        let receivers: Vec<(TransportId, u16)> = match self.tracks.receivers(from, &packet) {
+            Ok(receivers) => receivers.collect(),
+            Err(TrackError::Malformed) => return counters.drop_data_malformed.add(1),
+            Err(TrackError::Unknown) => return counters.drop_data_track.add(1),
+        };
+        counters.data_received.add(1);
+        for (receiver, handle) in receivers {
+            set_handle(&mut packet, handle);
+            self.send(now, receiver, DataKind::Track, &packet);
+        }
     }
 
     /// Delivers what control says. It names transports on which data is not delivered only by mistake; those are left out.

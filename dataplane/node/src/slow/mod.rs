@@ -4,8 +4,9 @@
 mod data;
 mod hub;
 mod run;
+mod tracks;
 
-use sluice_messages::{Failure, SendData, Transport, TransportId};
+use sluice_messages::{DataSubscription, DataTrack, DataTrackId, Failure, SendData, Transport, TransportId};
 use sluice_srtp::KeyMaterial;
 
 pub(crate) use hub::Hub;
@@ -25,6 +26,10 @@ pub(crate) const RESULTS_MAX: usize = 1024;
 pub(crate) enum Order {
     Put(Box<Transport>),
     Remove(TransportId),
+    PutTrack(DataTrack),
+    RemoveTrack(DataTrackId),
+    Subscribe(DataSubscription),
+    Unsubscribe { receiver: TransportId, track: DataTrackId },
     Send(SendData),
 }
 
