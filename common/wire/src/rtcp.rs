@@ -39,7 +39,7 @@ pub enum RtcpError {
     Version,
     #[error("a length runs past the end")]
     Truncated,
-    #[error("more padding than packet, or padding before the last packet")]
+    #[error("more padding than packet")]
     Padding,
     #[error("a count or length inside a packet does not fit it")]
     Body,
@@ -122,7 +122,9 @@ fn split(bytes: &[u8]) -> Result<(Raw<'_>, &[u8]), RtcpError> {
     if first & PADDING_BIT != 0 {
         let padding = usize::from(*body.last().ok_or(RtcpError::Padding)?);
         let unpadded = body.len().checked_sub(padding).ok_or(RtcpError::Padding)?;
-        if padding == 0 || !rest.is_empty() {
+        // RFC 3550 section 6.4.1 has padding in the last packet alone, but transport-wide feedback is padded wherever it
+        // stands in a compound.
+        if padding == 0 {
             return Err(RtcpError::Padding);
         }
         body = body.get(..unpadded).unwrap_or_default();

@@ -18,10 +18,21 @@ fn lying_lengths_are_refused() {
     check_error(&[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 2, 65, 65], RtcpError::Body);
     check_error(&[0x81, 205, 0, 1, 0, 0, 0, 1], RtcpError::Body);
     check_error(&[0x8F, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1, 0, 0, 0], RtcpError::Body);
-    // Padding over the packet, of nothing, and before the last packet.
+    // Padding over the packet, and of nothing.
     check_error(&[0xA0, 201, 0, 1, 0, 0, 0, 5], RtcpError::Padding);
     check_error(&[0xA0, 201, 0, 1, 0, 0, 0, 0], RtcpError::Padding);
-    check_error(&[0xA0, 201, 0, 2, 0, 0, 0, 1, 0, 0, 0, 4, 0x80, 201, 0, 1, 0, 0, 0, 1], RtcpError::Padding);
+}
+
+#[test]
+fn padding_before_the_last_packet_is_removed() {
+    let bytes = [0xA0, 201, 0, 2, 0, 0, 0, 1, 0, 0, 0, 4, 0x80, 201, 0, 1, 0, 0, 0, 2];
+    let ssrcs: Vec<u32> = packets(&bytes)
+        .map(|packet| match packet {
+            Ok(Packet::ReceiverReport(report)) => report.ssrc,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ssrcs, [1, 2]);
 }
 
 #[test]
