@@ -184,12 +184,14 @@ impl Peer {
         let mut result = Ok(());
         // The library wants to know the time before anything else.
         let mut dtls_result = dtls.handle_timeout(at);
+        let mut is_record = false;
         match input {
             Input::Datagram(datagram) if is_dropped(datagram, self.connected) => {
                 self.counters.datagrams_dropped += 1;
             }
             Input::Datagram(datagram) => {
                 if dtls_result.is_ok() {
+                    is_record = self.connected;
                     dtls_result = dtls.handle_packet(datagram);
                 }
             }
@@ -204,7 +206,8 @@ impl Peer {
                 return Ok(());
             }
         }
-        self.drain(at);
+        let is_fruitful = self.drain(at);
+        self.counters.datagrams_fruitless += u64::from(is_record && !is_fruitful);
         if dtls_result.is_err() {
             self.close(Failure::Dtls);
             return result;
@@ -236,20 +239,25 @@ impl Peer {
         }
     }
 
-    /// Takes out everything DTLS has.
-    fn drain(&mut self, at: Instant) {
+    /// Takes out everything DTLS has; false if that is nothing.
+    fn drain(&mut self, at: Instant) -> bool {
         let mut connected = false;
+        let mut outputs = 0;
         while let Some(dtls) = &mut self.dtls {
+            outputs += 1;
             match dtls.poll_output(&mut self.scratch) {
                 dimpl::Output::Packet(packet) => self.outputs.push_back(Output::Datagram(packet.to_vec())),
                 dimpl::Output::BufferTooSmall { needed } => self.scratch.resize(needed, 0),
                 dimpl::Output::Timeout(wake) => {
+                    // Comes each time, and last.
+                    outputs -= 1;
                     self.dtls_wake = micros(self.epoch, wake);
                     break;
                 }
                 dimpl::Output::PeerCert(der) => {
                     if fingerprint(der) != self.remote_fingerprint {
-                        return self.close(Failure::Fingerprint);
+                        self.close(Failure::Fingerprint);
+                        return true;
                     }
                     self.verified = true;
                 }
@@ -258,20 +266,27 @@ impl Peer {
                         .and_then(|profile| KeyMaterial::from_exporter(profile, &exported, true).ok());
                 }
                 dimpl::Output::Connected => connected = true,
-                dimpl::Output::ApplicationData(datagram) if self.verified => self.data.datagram(at, datagram),
-                dimpl::Output::CloseNotify => return self.close(Failure::Dtls),
+                dimpl::Output::ApplicationData(datagram) if self.verified => {
+                    self.data.datagram(at, datagram, &mut self.counters);
+                }
+                dimpl::Output::CloseNotify => {
+                    self.close(Failure::Dtls);
+                    return true;
+                }
                 _ => {}
             }
         }
         if connected && !self.connected {
             // A client that offered no SRTP profile is no WebRTC client.
             let Some(keys) = self.keys.take().filter(|_| self.verified) else {
-                return self.close(Failure::Dtls);
+                self.close(Failure::Dtls);
+                return true;
             };
             self.connected = true;
             self.data.listen();
             self.outputs.push_back(Output::Connected(keys));
         }
+        outputs > 0
     }
 
     fn close(&mut self, failure: Failure) {

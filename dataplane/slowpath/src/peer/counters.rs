@@ -5,6 +5,10 @@
 pub struct Counters {
     /// Datagrams that are not DTLS, or plaintext records after the handshake.
     pub datagrams_dropped: u64,
+    /// DTLS records after the handshake from which nothing came: forged, damaged, repeated, or acknowledgements.
+    pub datagrams_fruitless: u64,
+    /// What came in DTLS and is not SCTP, or belongs to no association.
+    pub sctp_dropped: u64,
     /// Messages from the client that were delivered.
     pub messages_received: u64,
     /// Messages taken for the client.
@@ -27,9 +31,11 @@ pub struct Counters {
 
 impl Counters {
     /// All of them by name, for the report to control.
-    pub fn named(&self) -> [(&'static str, u64); 10] {
+    pub fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("dtls_datagrams_dropped", self.datagrams_dropped),
+            ("dtls_datagrams_fruitless", self.datagrams_fruitless),
+            ("sctp_datagrams_dropped", self.sctp_dropped),
             ("data_messages_received", self.messages_received),
             ("data_messages_sent", self.messages_sent),
             ("data_messages_too_long", self.messages_too_long),

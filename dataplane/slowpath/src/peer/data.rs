@@ -92,7 +92,7 @@ impl Channels {
     }
 
     /// A decrypted datagram.
-    pub(super) fn datagram(&mut self, now: Instant, datagram: &[u8]) {
+    pub(super) fn datagram(&mut self, now: Instant, datagram: &[u8], counters: &mut Counters) {
         if self.wanted.is_none() {
             return;
         }
@@ -110,7 +110,7 @@ impl Channels {
                     association.handle_event(event);
                 }
             }
-            _ => {}
+            _ => counters.sctp_dropped += 1,
         }
     }
 
