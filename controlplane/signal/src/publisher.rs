@@ -207,12 +207,13 @@ impl Publisher {
     ) -> Result<Answered, Refused> {
         let offer = Description::parse(sdp)?;
         self.check_order(&offer)?;
-        let fingerprint = self.check_transport(&offer)?;
-        let remote = credentials(&offer)?;
+        // Before the transport: where nothing can be used, nothing has a transport either.
         let mut sections = Vec::with_capacity(offer.media.len());
         for (index, media) in offer.media.iter().enumerate() {
             sections.push(section(media, self.sections.get(index))?);
         }
+        let fingerprint = self.check_transport(&offer)?;
+        let remote = credentials(&offer)?;
         // Nothing is refused from here on.
         bind(&mut sections, &self.sections, pending);
         let ice_restarted = self.ice.remote.as_ref().is_some_and(|known| *known != remote);
