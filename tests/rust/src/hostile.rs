@@ -31,7 +31,7 @@ const PASSWORD: &str = "hostile-password-of-24-b";
 
 /// The participant.
 pub struct Hostile {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     dtls: Dtls,
     sender: Sender,
     profile: Profile,
@@ -51,24 +51,28 @@ impl Hostile {
         let line = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).context("ICE credentials");
         let (ufrag, password) = (line("a=ice-ufrag:")?, line("a=ice-pwd:")?);
 
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         socket.connect(media).await?;
-        timeout(PATIENCE, validate(&socket, &check(ufrag, password))).await.context("the check is not answered")??;
+        let consent = check(ufrag, password);
+        timeout(PATIENCE, validate(&socket, &consent)).await.context("the check is not answered")??;
 
         let config = dimpl::Config::builder().flight_start_rto(Duration::from_millis(250)).build()?;
         let certificate = DtlsCertificate { certificate: certificate.der().to_vec(), private_key: key.serialize_der() };
         let mut dtls = Dtls::new_12(Arc::new(config), certificate, Instant::now());
         dtls.set_active(true);
-        let (exported, profile) = timeout(PATIENCE, handshake(&mut dtls, &socket)).await.context("DTLS takes too long")??;
+        let (exported, profile) =
+            timeout(PATIENCE, handshake(&mut dtls, &socket)).await.context("DTLS takes too long")??;
         let material = KeyMaterial::from_exporter(profile, &exported, false)?;
         let sender = Sender::new(&material)?;
-        // What the server says from now on does not matter, but the socket must live.
+        // What the server says from now on does not matter, but the socket must live and consent be kept up.
+        let path = socket.clone();
         let signalling = tokio::spawn(async move {
             let mut pings = tokio::time::interval(Duration::from_secs(2));
             loop {
                 tokio::select! {
                     message = signal.next() => if message.is_err() { return },
                     _ = pings.tick() => {
+                        drop(path.send(&consent).await);
                         let ping = Request::PingReq(proto::Ping { timestamp: 1, rtt: 0 });
                         if signal.send(ping).await.is_err() { return }
                     }

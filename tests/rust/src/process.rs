@@ -18,14 +18,15 @@ use crate::PATIENCE;
 /// Lines of a process that are shown with a failed test.
 const LOG_LINES_SHOWN: usize = 40;
 
-/// The binary under test: next to the test's own in the target folder.
+/// The binary under test: in the target folder of the test or tool that runs.
 pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("SLUICE") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a test knows its path");
-    let folder = test.ancestors().nth(2).expect("tests lie two folders below the binary");
-    folder.join("sluice")
+    let own = std::env::current_exe().expect("a test knows its path");
+    // Tools lie beside it, tests a folder deeper.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("sluice")).find(|path| path.exists());
+    found.expect("the binary is there: build it with `cargo build --bin sluice`")
 }
 
 /// A TCP port that was free a moment ago.

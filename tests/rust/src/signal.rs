@@ -56,10 +56,7 @@ impl Signal {
     }
 
     /// Reads until `pick` takes a message.
-    pub async fn until<T>(
-        &mut self,
-        mut pick: impl FnMut(signal_response::Message) -> Option<T>,
-    ) -> anyhow::Result<T> {
+    pub async fn until<T>(&mut self, mut pick: impl FnMut(signal_response::Message) -> Option<T>) -> anyhow::Result<T> {
         loop {
             if let Some(found) = pick(self.next().await?) {
                 return Ok(found);

@@ -36,7 +36,11 @@ async fn a_call_outlives_its_control() -> anyhow::Result<()> {
         let seen = client.goes_on("media after the resume", 40).await?;
         assert_eq!((seen.departures, seen.failed.clone()), (0, None), "nobody left");
         for received in seen.audios.values().chain(seen.videos.values()) {
-            assert_eq!((received.missing, received.disorder, received.gaps), (0, 0, 0), "not one frame is missing: {seen:?}");
+            assert_eq!(
+                (received.missing, received.disorder, received.gaps),
+                (0, 0, 0),
+                "not one frame is missing: {seen:?}"
+            );
         }
         assert_eq!(seen.tracks.len(), 2);
     }

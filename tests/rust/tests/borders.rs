@@ -65,7 +65,8 @@ const SANS_IO_WORDS: &[&str] = &[
     "rand::rng()",
     "rand::random",
 ];
-const SANS_IO: &[&str] = &["common/wire", "dataplane/forwarder", "dataplane/slowpath", "controlplane/signal", "controlplane/rooms"];
+const SANS_IO: &[&str] =
+    &["common/wire", "dataplane/forwarder", "dataplane/slowpath", "controlplane/signal", "controlplane/rooms"];
 
 /// Folders whose crates may contain `unsafe`: packet memory and I/O backends.
 const UNSAFE_ALLOWED: &[&str] = &["dataplane/frames", "dataplane/io"];
@@ -89,9 +90,10 @@ fn dependencies() -> (BTreeMap<String, BTreeSet<String>>, Vec<String>) {
     };
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in metadata["resolve"]["nodes"].as_array().unwrap() {
-        let normal = node["deps"].as_array().unwrap().iter().filter(|dependency| {
-            dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-        });
+        let normal =
+            node["deps"].as_array().unwrap().iter().filter(|dependency| {
+                dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+            });
         graph.entry(name(&node["id"])).or_default().extend(normal.map(|dependency| name(&dependency["pkg"])));
     }
     let members = metadata["workspace_members"].as_array().unwrap().iter().map(name).collect();
@@ -103,7 +105,9 @@ fn crates_import_only_what_lies_below_them() {
     let (graph, members) = dependencies();
     let allowed: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
     for member in members.iter().filter(|member| *member != "sluice-tests") {
-        let may = allowed.get(member.as_str()).unwrap_or_else(|| panic!("{member} is new: say in MAY_IMPORT what it may import"));
+        let may = allowed
+            .get(member.as_str())
+            .unwrap_or_else(|| panic!("{member} is new: say in MAY_IMPORT what it may import"));
         for import in graph[member].iter().filter(|import| members.contains(import)) {
             assert!(
                 may.contains(&import.as_str()),
@@ -152,7 +156,9 @@ fn sans_io_sources_name_no_clock_socket_thread_or_lock() {
     for folder in SANS_IO {
         let mut files = Vec::new();
         sources(&root().join(folder).join("src"), &mut files);
-        for file in files.iter().filter(|file| !file.ends_with("tests.rs") && !file.to_string_lossy().contains("/tests/")) {
+        for file in
+            files.iter().filter(|file| !file.ends_with("tests.rs") && !file.to_string_lossy().contains("/tests/"))
+        {
             let code = code(file);
             for word in SANS_IO_WORDS {
                 assert!(
@@ -172,7 +178,10 @@ fn unsafe_lives_in_packet_memory_and_backends_only() {
         sources(&root().join(folder), &mut files);
         for file in files {
             let relative = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-            if UNSAFE_ALLOWED.iter().any(|allowed| relative.starts_with(allowed)) || relative.contains("/tests/") || relative.contains("/benches/") {
+            if UNSAFE_ALLOWED.iter().any(|allowed| relative.starts_with(allowed))
+                || relative.contains("/tests/")
+                || relative.contains("/benches/")
+            {
                 continue;
             }
             let is_root = relative.ends_with("src/lib.rs") || relative.ends_with("src/main.rs");

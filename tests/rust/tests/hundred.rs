@@ -33,7 +33,11 @@ fn losses(metrics: &Metrics) -> Vec<(&str, f64)> {
     let lost = |name: &str| {
         let name = name.strip_prefix("sluice_node_").unwrap_or_default();
         // Names of reasons, not of what a subscription leaves out by itself.
-        name.contains("drop_") || name.starts_with("nacked") || name == "sent_nacks" || name.contains("starved") || name.contains("send_errors")
+        name.contains("drop_")
+            || name.starts_with("nacked")
+            || name == "sent_nacks"
+            || name.contains("starved")
+            || name.contains("send_errors")
     };
     metrics.iter().filter(|(name, _)| lost(name)).map(|(name, value)| (name.as_str(), *value)).collect()
 }
@@ -43,12 +47,14 @@ async fn a_hundred_people_hear_everybody_and_see_nine() -> anyhow::Result<()> {
     let mut server = Server::up(&[])?;
     let started = Instant::now();
     let joins = (0..PEOPLE).map(|i| {
-        let options = Options { audio: Some(AUDIO), video: Some(VIDEO), videos: VIDEOS, seed: i as u64, ..Options::default() };
+        let options =
+            Options { audio: Some(AUDIO), video: Some(VIDEO), videos: VIDEOS, seed: i as u64, ..Options::default() };
         let http = server.http;
         async move { Client::join(http, "hundred", &format!("p{i:03}"), options).await }
     });
     let clients = try_join_all(joins).await?;
-    let complete = |seen: &Seen| seen.audios.len() == PEOPLE - 1 && seen.videos.len() == VIDEOS && seen.active.len() == PEOPLE - 1;
+    let complete =
+        |seen: &Seen| seen.audios.len() == PEOPLE - 1 && seen.videos.len() == VIDEOS && seen.active.len() == PEOPLE - 1;
     for client in &clients {
         let mut seen = client.seen.clone();
         let left = JOINING_MAX.saturating_sub(started.elapsed());
@@ -73,6 +79,9 @@ async fn a_hundred_people_hear_everybody_and_see_nine() -> anyhow::Result<()> {
     let (cpu, memory) = server.process.usage()?;
     let seconds = measured.elapsed().as_secs_f64();
 
+    for ((name, then), (_, now)) in losses(&before).into_iter().zip(losses(&after)) {
+        assert_eq!(now - then, 0.0, "{name} during the steady call");
+    }
     for (client, before) in clients.iter().zip(&numbers) {
         let seen = client.now();
         assert_eq!((seen.breaks, seen.departures, &seen.failed), (0, 0, &None), "{seen:?}");
@@ -85,17 +94,19 @@ async fn a_hundred_people_hear_everybody_and_see_nine() -> anyhow::Result<()> {
     }
     let there = api::participants(server.http, "hundred").await?;
     assert_eq!(there.values().filter(|p| p.state == "ACTIVE" && p.tracks.len() == 2).count(), PEOPLE);
-    for ((name, then), (_, now)) in losses(&before).into_iter().zip(losses(&after)) {
-        assert_eq!(now - then, 0.0, "{name} during the steady call");
-    }
 
-    let grown = |name: &str| number(&after, &format!("sluice_node_{name}")) - number(&before, &format!("sluice_node_{name}"));
+    let grown =
+        |name: &str| number(&after, &format!("sluice_node_{name}")) - number(&before, &format!("sluice_node_{name}"));
     let mut report = String::new();
     writeln!(report, "{PEOPLE} participants, each receiving {} audios and {VIDEOS} videos", PEOPLE - 1)?;
     writeln!(report, "joined and receiving everything after {:.1} s", joined.as_secs_f64())?;
     writeln!(report, "packets in per second: {:.0}", grown("received_packets") / seconds)?;
     writeln!(report, "packets out per second: {:.0}", grown("sent_packets") / seconds)?;
-    writeln!(report, "server CPU: {:.1} % of one core over {seconds:.0} s ({cpu:.1} s since start)", (cpu - cpu_before) / seconds * 100.0)?;
+    writeln!(
+        report,
+        "server CPU: {:.1} % of one core over {seconds:.0} s ({cpu:.1} s since start)",
+        (cpu - cpu_before) / seconds * 100.0
+    )?;
     writeln!(report, "server memory, resident: {} MiB", memory >> 20)?;
     for (name, value) in losses(&after).into_iter().filter(|(_, value)| *value > 0.0) {
         writeln!(report, "while joining, {name}: {value}")?;

@@ -40,8 +40,9 @@ pub struct Seen {
     pub resumes: u64,
     /// ICE restarts that the server offered.
     pub restarts: u64,
-    /// Both channels to send data on are open.
+    /// `_reliable` is open towards the server, and from it.
     pub can_send_data: bool,
+    pub can_receive_data: bool,
     /// Since the start of joining.
     pub connected: Option<Duration>,
     pub first_audio: Option<Duration>,
@@ -107,7 +108,8 @@ impl Received {
             self.gaps += u64::from(!data.contiguous);
             self.disorder += u64::from(number < self.number || time <= self.time);
             self.repeats += u64::from(number == self.number);
-            self.missing += number.saturating_sub(self.number.saturating_add(1));
+            let left_out = number.saturating_sub(self.number.saturating_add(1));
+            self.missing = self.missing.saturating_add(left_out);
         }
         self.frames += 1;
         self.number = number;

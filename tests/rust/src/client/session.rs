@@ -229,9 +229,11 @@ impl Session {
             Event::ChannelOpen(id, label) => {
                 let peer = if publisher { &mut self.publisher } else { &mut self.subscriber };
                 peer.channels.insert(label, id);
-                if publisher && peer.channels.contains_key("_reliable") {
-                    self.report.send_modify(|seen| seen.can_send_data = true);
-                }
+                let is_open = peer.channels.contains_key("_reliable");
+                self.report.send_modify(|seen| match publisher {
+                    true => seen.can_send_data = is_open,
+                    false => seen.can_receive_data = is_open,
+                });
             }
             Event::ChannelData(_) if !publisher => self.report.send_modify(|seen| seen.data += 1),
             Event::MediaAdded(added) if !publisher => drop(self.kinds.insert(added.mid, added.kind)),
@@ -380,7 +382,8 @@ impl Session {
             for (rid, ..) in LAYERS {
                 simulcast.add_send_layer(SimulcastLayer::new(rid));
             }
-            let mid = changes.add_media(MediaKind::Video, Direction::SendOnly, None, Some("cam".into()), Some(simulcast));
+            let mid =
+                changes.add_media(MediaKind::Video, Direction::SendOnly, None, Some("cam".into()), Some(simulcast));
             let keyframes = LAYERS.iter().map(|layer| layer.0).collect();
             self.video = Some(Video { mid, next: now, number: 0, keyframes });
             let quality = [proto::VideoQuality::Low, proto::VideoQuality::Medium, proto::VideoQuality::High];

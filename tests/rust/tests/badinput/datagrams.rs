@@ -60,9 +60,13 @@ async fn strangers_are_dropped_counted_and_never_answered_with_more() -> anyhow:
     // A participant whose ufrag is known, but who never came.
     let ufrag = {
         use livekit_protocol::signal_response::Message as Response;
-        use sluice_tests::{process::token, signal::{QUERY, Signal}};
+        use sluice_tests::{
+            process::token,
+            signal::{QUERY, Signal},
+        };
         let mut signal = Signal::connect(server.http, &token("strangers", "ann", serde_json::json!({})), QUERY).await?;
-        let offer = signal.until(|message| if let Response::Offer(offer) = message { Some(offer.sdp) } else { None }).await?;
+        let offer =
+            signal.until(|message| if let Response::Offer(offer) = message { Some(offer.sdp) } else { None }).await?;
         let ufrag = offer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).expect("credentials").to_owned();
         (ufrag, signal)
     };
@@ -78,7 +82,11 @@ async fn strangers_are_dropped_counted_and_never_answered_with_more() -> anyhow:
         ("RTP", rtp, "worker_drop_unvalidated"),
         ("RTCP", rtcp, "worker_drop_unvalidated"),
         ("STUN for nobody", check("nobody01:me", "password"), "worker_drop_unknown_ufrag"),
-        ("STUN with a lying length", vec![0, 1, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], "ice_malformed"),
+        (
+            "STUN with a lying length",
+            vec![0, 1, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+            "ice_malformed",
+        ),
         ("STUN cut off", unsigned, "ice_malformed"),
         ("oversized", vec![0x80; 4000], "worker_drop_backend"),
     ];

@@ -48,7 +48,11 @@ async fn a_description_that_cannot_be_used_is_refused_with_its_reason() -> anyho
         ("no m-line", offer(&[], ""), "no media section"),
         ("two megabytes less a bit", "a=x\r\n".repeat(400_000), "more than a description may have"),
         ("no fingerprint", offer(&mids(1), &audio("0", "opus/48000/2")).replace("a=fingerprint", "a=x"), "fingerprint"),
-        ("no credentials", offer(&mids(1), &audio("0", "opus/48000/2")).replace("a=ice-ufrag", "a=x"), "ICE credentials"),
+        (
+            "no credentials",
+            offer(&mids(1), &audio("0", "opus/48000/2")).replace("a=ice-ufrag", "a=x"),
+            "ICE credentials",
+        ),
     ];
     for (what, sdp, says) in bad {
         let mut signal = Signal::connect(server.http, &token("descriptions", "mallory", json!({})), QUERY).await?;

@@ -48,9 +48,19 @@ async fn what_is_not_a_message_closes_its_own_socket_with_a_reason() -> anyhow::
         ("oversized, binary", Message::Binary(vec![0; over].into()), TOO_BIG, "2097152"),
         ("oversized, text", Message::Text(" ".repeat(over).into()), TOO_BIG, "2097152"),
         ("truncated", Message::Binary(whole[..whole.len() - 3].to_vec().into()), INVALID_DATA, "not a SignalRequest"),
-        ("a lying length", Message::Binary(vec![0x0a, 0xff, 0xff, 0xff, 0x7f, 0].into()), INVALID_DATA, "not a SignalRequest"),
+        (
+            "a lying length",
+            Message::Binary(vec![0x0a, 0xff, 0xff, 0xff, 0x7f, 0].into()),
+            INVALID_DATA,
+            "not a SignalRequest",
+        ),
         ("random text", Message::Text("hello, is anybody there?".into()), INVALID_DATA, "not a SignalRequest"),
-        ("half of JSON", Message::Text(r#"{"offer":{"type":"offer","sdp":"v=0"#.into()), INVALID_DATA, "not a SignalRequest"),
+        (
+            "half of JSON",
+            Message::Text(r#"{"offer":{"type":"offer","sdp":"v=0"#.into()),
+            INVALID_DATA,
+            "not a SignalRequest",
+        ),
         ("deep JSON", Message::Text("[".repeat(100_000).into()), INVALID_DATA, "not a SignalRequest"),
     ];
     for (what, message, code, says) in bad {
@@ -85,7 +95,9 @@ async fn what_is_not_a_message_closes_its_own_socket_with_a_reason() -> anyhow::
 fn noise(dice: &mut StdRng) -> Vec<u8> {
     let seeds = [
         SignalRequest { message: Some(Request::PingReq(Ping { timestamp: 1, rtt: 2 })) },
-        SignalRequest { message: Some(Request::Trickle(TrickleRequest { candidate_init: "{}".into(), ..Default::default() })) },
+        SignalRequest {
+            message: Some(Request::Trickle(TrickleRequest { candidate_init: "{}".into(), ..Default::default() })),
+        },
         SignalRequest {
             message: Some(Request::Subscription(UpdateSubscription {
                 track_sids: vec!["TR_x".into(); 5],

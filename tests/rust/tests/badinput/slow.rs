@@ -40,7 +40,9 @@ async fn a_websocket_that_is_never_read_is_closed_and_slows_nobody() -> anyhow::
         let answered = |message| matches!(message, Response::RequestResponse(answer) if answer.request_id == i + 1);
         bob.until(|message| answered(message).then_some(())).await?;
         let shows = |message| match message {
-            Response::Update(update) => update.participants.iter().any(|p| p.identity == "bob" && p.metadata == metadata),
+            Response::Update(update) => {
+                update.participants.iter().any(|p| p.identity == "bob" && p.metadata == metadata)
+            }
             _ => false,
         };
         carol.until(|message| shows(message).then_some(())).await?;
@@ -74,7 +76,8 @@ async fn a_data_channel_that_is_never_read_slows_nobody() -> anyhow::Result<()> 
     let mut carol = Client::join(server.http, "deaf", "carol", options()).await?;
     for client in [&ann, &deaf, &carol] {
         let mut seen = client.seen.clone();
-        let all = |seen: &sluice_tests::client::Seen| seen.can_send_data && seen.audios.len() == 2;
+        let all =
+            |seen: &sluice_tests::client::Seen| seen.can_send_data && seen.can_receive_data && seen.audios.len() == 2;
         tokio::time::timeout(sluice_tests::PATIENCE, seen.wait_for(all)).await??;
     }
     deaf.order(Order::DeafToData).await;

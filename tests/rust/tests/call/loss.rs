@@ -14,7 +14,7 @@ const MISSING_MAX: f64 = 0.005;
 const ENOUGH: u64 = 1500;
 
 #[tokio::test]
-async fn loss_and_reordering_both_ways_are_repaired() -> anyhow::Result<()> {
+async fn video_crosses_loss_and_reordering_on_both_hops() -> anyhow::Result<()> {
     let mut server = Server::up(&[])?;
     let bad = |seed| Options {
         audio: Some(std::time::Duration::from_millis(20)),
@@ -34,13 +34,16 @@ async fn loss_and_reordering_both_ways_are_repaired() -> anyhow::Result<()> {
         let (audio, video) = (seen.audios.values().next().expect("one"), seen.videos.values().next().expect("one"));
         for (what, received) in [("audio", audio), ("video", video)] {
             println!("{what}: {:.2} % missing of {}", received.missing_share() * 100.0, received.frames);
-            assert!(received.missing_share() < MISSING_MAX, "{what}: {received:?}");
             assert_eq!(received.disorder, 0, "{what}: {received:?}");
         }
+        assert!(video.missing_share() < MISSING_MAX, "{video:?}");
+        // str0m asks for no audio again, so audio shows what the network really loses.
+        assert!(audio.missing_share() > LOSS, "{audio:?}");
         assert!(seen.keyframe_requests < 60, "repaired, not started anew: {seen:?}");
     }
     let after = fresh_metrics(server.http).await?;
-    for name in ["sluice_node_sent_resends", "sluice_node_sent_nacks", "sluice_node_nacked", "sluice_node_received_rtx"] {
+    for name in ["sluice_node_sent_resends", "sluice_node_sent_nacks", "sluice_node_nacked", "sluice_node_received_rtx"]
+    {
         assert!(number(&after, name) >= 20.0, "{name}: {after:#?}");
     }
     server.healthy()?;
