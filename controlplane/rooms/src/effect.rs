@@ -184,11 +184,13 @@ pub enum Notice {
         identity: String,
         reason: String,
     },
-    /// A description or request of a client that was not accepted; its session goes on or was told to reconnect.
+    /// A description or request of a client that was not accepted; its session goes on or was told to reconnect. `unsaid`
+    /// more came before it and were not told, see [`crate::limits::COMPLAINTS_MAX`].
     BadRequest {
         room: String,
         identity: String,
         reason: String,
+        unsaid: u32,
     },
     /// A node gave back these many rooms and participants.
     Restored {

@@ -13,7 +13,7 @@ use crate::{
     CloseReason, Notice, Rooms, SocketId,
     datatrack::DataTracks,
     limits::{ATTRIBUTES_BYTES_MAX, METADATA_BYTES_MAX, PARTICIPANTS_MAX, ROOMS_MAX},
-    participant::{Negotiation, Participant, ParticipantKey, PeerConnection, transport_row},
+    participant::{Complaints, Negotiation, Participant, ParticipantKey, PeerConnection, transport_row},
     quality::Rating,
     room::{Leave, Room},
     shared::Shared,
@@ -219,6 +219,8 @@ impl Room {
             broken: false,
             simulate: None,
             rating: Rating::default(),
+            complaints: Complaints::default(),
+            waiting: false,
             noted_at: None,
             note_dirty: false,
         };

@@ -112,8 +112,13 @@ pub const SUBSCRIPTIONS_MAX: usize = 500;
 /// Departures that are remembered per room for those who resume. A resuming client that missed more keeps showing someone
 /// who left until it is told otherwise.
 pub const DEPARTED_MAX: usize = 1_024;
-/// How often a participant's note on its node is rewritten at most. Raising it saves link traffic while many join; lowering
-/// it shortens what a control that dies forgets.
+/// Bad requests of one participant that an operator is told of within [`COMPLAINT_PERIOD`]; the rest is counted. Raising it
+/// shows more of what is wrong, lowering it keeps one client from filling the log.
+pub const COMPLAINTS_MAX: u32 = 5;
+/// See [`COMPLAINTS_MAX`].
+pub const COMPLAINT_PERIOD: Duration = Duration::from_secs(60);
+/// How often a participant's note on its node is rewritten at most for what media does not depend on. Raising it saves link
+/// traffic while windows are resized; lowering it shortens what a control that dies forgets.
 pub const NOTE_PERIOD: Duration = Duration::from_secs(1);
 /// A layer that nobody wants any more is still asked for this long, so that a resume or a page turn does not stall it.
 /// Raising it costs publishers upstream, lowering it costs viewers a wait for a key frame.

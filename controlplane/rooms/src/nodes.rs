@@ -86,7 +86,8 @@ impl Rooms {
             }
             Event::Forwarding { receiver, .. } => self.shared.transports.get(receiver),
             Event::Speakers { call, .. } => Some(&(*call, ParticipantKey(0))),
-            Event::TrackStarted { .. } | Event::Layers { .. } | Event::Counters { .. } => None,
+            Event::Layers { track, .. } => self.shared.tracks.get(track),
+            Event::TrackStarted { .. } | Event::Counters { .. } => None,
         };
         let Some(&(call, key)) = place else { return };
         let Rooms { rooms, shared, touched, .. } = self;
@@ -97,7 +98,8 @@ impl Rooms {
             Event::Quality { transport, quality } => room.quality_event(shared, key, transport, quality),
             Event::Forwarding { track, encoding, .. } => room.forwarding_event(shared, key, track, encoding),
             Event::Speakers { speakers, .. } => room.speakers_event(shared, &speakers),
-            Event::TrackStarted { .. } | Event::Layers { .. } | Event::Counters { .. } => {}
+            Event::Layers { track, live } => room.layers_event(key, track, &live),
+            Event::TrackStarted { .. } | Event::Counters { .. } => {}
         }
     }
 
@@ -235,8 +237,14 @@ impl Room {
                 continue;
             };
             let receiver = participant.connection(crate::participant::Role::Subscriber).map(|c| c.transport);
-            let source = participant.subscriber().and_then(|s| Some(s.subscription(id)?.source));
+            let negotiated = participant.subscriber().and_then(|subscriber| subscriber.subscription(id));
+            let source = negotiated.as_ref().map(|negotiated| negotiated.source);
             let row = receiver.zip(source).and_then(|key| rows.remove(&key));
+            if row.is_none() && negotiated.is_some_and(|negotiated| !negotiated.payloads.is_empty()) {
+                // The node has stopped it: it starts anew, with another SSRC, if it is still wanted.
+                participant.subscriber().map(|subscriber| subscriber.remove(id));
+                continue;
+            }
             participant.subscriptions.insert(id, Subscription { owner, source, row, paused: false });
             if let Some(track) = self.track_mut(owner, id).filter(|_| source.is_some()) {
                 track.receivers.insert(key);

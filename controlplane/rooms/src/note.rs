@@ -13,7 +13,7 @@ use crate::{
     backup::Backup,
     datatrack::{DataNote, DataTracks},
     demand::Demand,
-    participant::{Link, Negotiation, Participant, ParticipantKey, PeerConnection, Published, Role},
+    participant::{Complaints, Link, Negotiation, Participant, ParticipantKey, PeerConnection, Published, Role},
     quality::Rating,
     room::{Room, Settings},
     shared::Shared,
@@ -84,10 +84,10 @@ struct TrackNote {
     info: Vec<u8>,
     request: Vec<u8>,
     pending: Vec<PendingTrack>,
+    backups: Vec<(TrackId, Codec, String)>,
     told: bool,
 }
 
-    backups: Vec<(TrackId, Codec, String)>,
 /// None where a note is of another version or broken.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (&version, rest) = bytes.split_first()?;
@@ -142,10 +142,10 @@ impl Participant {
             info: track.info.encode_to_vec(),
             request: track.request.encode_to_vec(),
             pending: track.pending.clone(),
+            backups: track.backups.iter().map(|backup| (backup.id, backup.codec, backup.cid.clone())).collect(),
             told: track.told,
         };
         write(&ParticipantNote {
-            backups: track.backups.iter().map(|backup| (backup.id, backup.codec, backup.cid.clone())).collect(),
             room: room.to_owned(),
             sid: self.sid.clone(),
             claims: serde_json::to_string(&self.claims).unwrap_or_default(),
@@ -196,10 +196,6 @@ impl ParticipantNote {
                 request: AddTrackRequest::decode(&*note.request).ok()?,
                 pending: note.pending,
                 row: tracks.remove(&note.id),
-                receivers: BTreeSet::new(),
-                told: note.told,
-                demand: Demand::default(),
-            })
                 backups: note
                     .backups
                     .into_iter()
@@ -211,6 +207,10 @@ impl ParticipantNote {
                         demand: Demand::default(),
                     })
                     .collect(),
+                receivers: BTreeSet::new(),
+                told: note.told,
+                demand: Demand::default(),
+            })
         };
         Some(Participant {
             key: ParticipantKey(0),
@@ -242,6 +242,8 @@ impl ParticipantNote {
             broken: false,
             simulate: None,
             rating: Rating::default(),
+            complaints: Complaints::default(),
+            waiting: false,
             noted_at: Some(now),
             note_dirty: false,
         })

@@ -12,7 +12,13 @@ use serde::{Deserialize, Serialize};
 use sluice_messages::{Data, ExtensionMap, Ice, TrackId, TransportId};
 use sluice_signal::{Claims, PendingTrack, Permission, Publisher, Quirks, Subscriber};
 
-use crate::{SocketId, datatrack::DataTracks, quality::Rating, wish::Want};
+use crate::{
+    SocketId,
+    datatrack::DataTracks,
+    limits::{COMPLAINT_PERIOD, COMPLAINTS_MAX},
+    quality::Rating,
+    wish::Want,
+};
 
 /// Names a participant within this process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -59,10 +65,36 @@ pub(crate) struct Participant {
     pub(crate) simulate: Option<Simulate>,
 
     pub(crate) rating: Rating,
+    pub(crate) complaints: Complaints,
+    /// A track did not fit among those that it receives.
+    pub(crate) waiting: bool,
     /// When its note was last given to the node.
     pub(crate) noted_at: Option<Duration>,
     /// The note is stale, and waits for its time.
     pub(crate) note_dirty: bool,
+}
+
+/// What an operator was told of a participant's bad requests.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Complaints {
+    since: Duration,
+    said: u32,
+    pub(crate) unsaid: u32,
+}
+
+impl Complaints {
+    /// How many were kept back before this one, if it may be told.
+    pub(crate) fn say(&mut self, now: Duration) -> Option<u32> {
+        if now >= self.since + COMPLAINT_PERIOD {
+            (self.since, self.said) = (now, 0);
+        }
+        if self.said == COMPLAINTS_MAX {
+            self.unsaid = self.unsaid.saturating_add(1);
+            return None;
+        }
+        self.said += 1;
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 /// Ways to break a resume.
@@ -186,12 +218,12 @@ impl Participant {
         self.tracks.iter_mut().find(|track| track.info.sid == sid)
     }
 
-    pub(crate) fn track_by_id(&self, id: TrackId) -> Option<&Published> {
     /// The track that the node knows as `source`, in whatever codec.
     pub(crate) fn track_of(&self, source: TrackId) -> Option<&Published> {
         self.tracks.iter().find(|track| track.sources().any(|id| id == source))
     }
 
+    pub(crate) fn track_by_id(&self, id: TrackId) -> Option<&Published> {
         self.tracks.iter().find(|track| track.id == id)
     }
 

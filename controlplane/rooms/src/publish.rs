@@ -144,11 +144,9 @@ impl Room {
 
     /// A description cannot be used: both sides no longer agree on what there is, so the client starts anew.
     pub(crate) fn refuse(&mut self, shared: &mut Shared, key: ParticipantKey, reason: String) {
-        let Some(participant) = self.participants.get(&key) else { return };
-        let identity = participant.identity().to_owned();
         let leave = Leave::reconnect(livekit_protocol::DisconnectReason::StateMismatch);
         self.hang_up_for(shared, key, Some(leave), CloseReason::Refused(reason.clone()));
-        shared.out.notice(Notice::BadRequest { room: self.name.clone(), identity, reason });
+        self.complain(shared, key, reason);
         self.restart(shared, key, None);
     }
 
@@ -301,6 +299,7 @@ impl Room {
         if let Some(node) = &self.node {
             rows.into_iter().for_each(|row| shared.put(node, Entry::Track(row)));
         }
+        self.changes.notes.insert(key);
         self.touch(key, false);
         true
     }

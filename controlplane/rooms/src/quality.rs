@@ -6,7 +6,7 @@ use livekit_protocol::{
     ConnectionQuality, ConnectionQualityInfo, ConnectionQualityUpdate, DisconnectReason, SpeakerInfo, SpeakersChanged,
     StreamState, StreamStateInfo, StreamStateUpdate, participant_info, signal_response::Message,
 };
-use sluice_messages::{Failure, Quality, Speaker, TrackId, TransportId, TransportState};
+use sluice_messages::{Failure, LayerLive, Quality, Speaker, TrackId, TransportId, TransportState};
 
 use crate::{
     Notice,
@@ -73,22 +73,55 @@ impl Room {
         }
     }
 
-    /// Media cannot come back on these connections. A client that still talks starts anew; one that does not is gone.
+    /// Media does not come back by itself. Without consent the association is still there: a resume, which restarts ICE, is
+    /// enough. Otherwise a client that talks starts anew, and one that is away has to when it returns.
     fn failed(&mut self, shared: &mut Shared, key: ParticipantKey, failure: Failure) {
-        let Some(participant) = self.participants.get(&key) else { return };
-        if participant.socket.is_none() {
-            self.remove(shared, key, DisconnectReason::ConnectionTimeout, false);
+        let Some(participant) = self.participants.get_mut(&key) else { return };
+        let away = participant.socket.is_none();
+        if away {
+            participant.broken |= failure != Failure::Consent;
             return;
         }
-        let identity = participant.identity().to_owned();
         let reason = match failure {
             Failure::Consent => "transport: no consent to send (RFC 7675)",
             Failure::Fingerprint => "transport: the certificate is not the one of the description",
             Failure::Dtls => "transport: DTLS ended",
             Failure::Full => "transport: the node is full",
         };
-        shared.out.notice(Notice::BadRequest { room: self.name.clone(), identity, reason: reason.to_owned() });
-        self.restart(shared, key, Some(Leave::reconnect(DisconnectReason::ConnectionTimeout)));
+        self.complain(shared, key, reason);
+        match failure {
+            Failure::Consent => self.suspend(shared, key, DisconnectReason::ConnectionTimeout),
+            _ => self.restart(shared, key, Some(Leave::reconnect(DisconnectReason::ConnectionTimeout))),
+        }
+    }
+
+    /// The node learned which SSRC carries which layer; clients find it in the track's info.
+    pub(crate) fn layers_event(&mut self, key: ParticipantKey, source: TrackId, live: &[LayerLive]) {
+        let Some(participant) = self.participants.get_mut(&key) else { return };
+        let index = participant.tracks.iter().position(|track| track.row_of(source).is_some());
+        let Some(track) = index.and_then(|index| participant.tracks.get_mut(index)) else { return };
+        let Some(row) = track.row_of(source) else { return };
+        let learned: Vec<(Option<String>, &LayerLive)> = live
+            .iter()
+            .filter_map(|live| Some((row.encodings.get(usize::from(live.encoding))?.rid.clone(), live)))
+            .collect();
+        let Some(codec) = track.index_of(source).and_then(|index| track.info.codecs.get_mut(index)) else { return };
+        let mut changed = false;
+        for (rid, live) in learned {
+            let by_rid = codec.layers.iter().position(|layer| rid.as_ref() == Some(&layer.rid));
+            let layer = codec.layers.get_mut(by_rid.unwrap_or(usize::from(live.encoding)));
+            if let Some(layer) = layer.filter(|layer| layer.ssrc != live.ssrc) {
+                layer.ssrc = live.ssrc;
+                changed = true;
+            }
+        }
+        if changed {
+            #[expect(deprecated, reason = "clients of protocol 13 read the old field")]
+            if source == track.id {
+                track.info.layers.clone_from(&track.info.codecs[0].layers);
+            }
+            self.touch(key, false);
+        }
     }
 
     pub(crate) fn quality_event(

@@ -71,8 +71,10 @@ pub(crate) struct Changes {
     pub(crate) handles: BTreeSet<ParticipantKey>,
     /// Tracks whose viewers changed.
     pub(crate) demand: BTreeSet<(ParticipantKey, TrackId)>,
-    /// Participants whose note is stale.
+    /// Participants whose note has to go along with the rows that changed.
     pub(crate) notes: BTreeSet<ParticipantKey>,
+    /// Participants whose note is stale in what may get lost, such as a size or a name.
+    pub(crate) stale: BTreeSet<ParticipantKey>,
     pub(crate) room_note: bool,
 }
 
@@ -152,7 +154,7 @@ impl Room {
     /// The others shall be told about a participant, and itself if `own`.
     pub(crate) fn touch(&mut self, key: ParticipantKey, own: bool) {
         *self.changes.updates.entry(key).or_default() |= own;
-        self.changes.notes.insert(key);
+        self.changes.stale.insert(key);
     }
 
     /// Tells a participant to leave, closes its socket and removes it.
@@ -193,6 +195,25 @@ impl Room {
             participant.away_since.get_or_insert(shared.now.monotonic);
         }
         self.await_deadline(shared, key);
+    }
+
+    /// The participant has to resume: it is told so, and kept for the resume window.
+    pub(crate) fn suspend(&mut self, shared: &mut Shared, key: ParticipantKey, reason: DisconnectReason) {
+        self.hang_up(shared, key, Some(Leave { reason, action: leave_request::Action::Resume }));
+        if let Some(participant) = self.participants.get_mut(&key) {
+            participant.away_since = Some(shared.now.monotonic);
+        }
+        self.await_deadline(shared, key);
+    }
+
+    /// Something a client did is told to the operator, but not everything it does wrong in a row.
+    pub(crate) fn complain(&mut self, shared: &mut Shared, key: ParticipantKey, reason: impl Into<String>) {
+        let now = shared.now.monotonic;
+        let Some(participant) = self.participants.get_mut(&key) else { return };
+        let Some(unsaid) = participant.complaints.say(now) else { return };
+        let identity = participant.identity().to_owned();
+        let reason = reason.into();
+        shared.out.notice(Notice::BadRequest { room: self.name.clone(), identity, reason, unsaid });
     }
 
     /// The socket is gone; whoever had media is kept for the resume window.
@@ -246,6 +267,7 @@ impl Room {
         self.changes.receivers.remove(&key);
         self.changes.handles.remove(&key);
         self.changes.notes.remove(&key);
+        self.changes.stale.remove(&key);
         self.changes.fresh.remove(&key);
         self.speaking.remove(&participant.sid);
 
@@ -267,6 +289,14 @@ impl Room {
             if let Some(at) = self.closes_at(shared) {
                 shared.deadlines.no_later(Waiter::Room(self.call), at);
             }
+        }
+        if participant.complaints.unsaid > 0 {
+            shared.out.notice(Notice::BadRequest {
+                room: self.name.clone(),
+                identity: participant.identity().to_owned(),
+                reason: "left after bad requests that were not told".to_owned(),
+                unsaid: participant.complaints.unsaid,
+            });
         }
         shared.out.notice(Notice::ParticipantLeft {
             room: self.name.clone(),

@@ -9,7 +9,7 @@ use livekit_protocol::{
 use sluice_signal::candidates;
 
 use crate::{
-    CloseReason, Notice,
+    CloseReason,
     limits::{ATTRIBUTES_BYTES_MAX, LAYERS_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, SIDS_MAX},
     participant::{Participant, ParticipantKey, Simulate},
     room::{Leave, Room},
@@ -53,9 +53,7 @@ impl Room {
     /// The node learns addresses from authenticated checks alone; what is trickled is only looked at.
     fn check_candidate(&mut self, shared: &mut Shared, key: ParticipantKey, init: &str) {
         if let Err(error) = candidates::parse(init) {
-            let identity = self.participants[&key].identity().to_owned();
-            let reason = format!("trickle: {error}");
-            shared.out.notice(Notice::BadRequest { room: self.name.clone(), identity, reason });
+            self.complain(shared, key, format!("trickle: {error}"));
         }
     }
 

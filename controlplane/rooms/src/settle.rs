@@ -67,9 +67,11 @@ impl Room {
             let note = Note { key: crate::note::room_key(&self.name), bytes: self.note() };
             shared.put(&node, Entry::Note(note));
         }
-        for key in std::mem::take(&mut self.changes.notes) {
+        let urgent = std::mem::take(&mut self.changes.notes);
+        let stale = std::mem::take(&mut self.changes.stale);
+        for &key in urgent.union(&stale) {
             let Some(participant) = self.participants.get_mut(&key) else { continue };
-            if participant.noted_at.is_none_or(|at| at + NOTE_PERIOD <= now) {
+            if urgent.contains(&key) || participant.noted_at.is_none_or(|at| at + NOTE_PERIOD <= now) {
                 participant.noted_at = Some(now);
                 participant.note_dirty = false;
                 let note = Note {

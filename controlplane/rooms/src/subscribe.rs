@@ -54,6 +54,7 @@ impl Room {
         let Some(to) = self.participants.get_mut(&receiver) else { return };
         let socket = to.socket;
         if to.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            to.waiting = true;
             return;
         }
         let sid = offered.track_sid.clone();
@@ -67,8 +68,7 @@ impl Room {
                 to.undecodable.insert(id);
                 unsupported(shared, socket, sid);
             }
-            // Tried again when the client asks for it or the track changes.
-            Err(AddError::Full) => {}
+            Err(AddError::Full) => to.waiting = true,
         }
     }
 
@@ -132,6 +132,7 @@ impl Room {
             shared.op(node, Op::Remove(Key::Subscription { receiver: row.receiver, track: row.track }));
         }
         self.changes.receivers.insert(receiver);
+        self.changes.notes.insert(receiver);
         self.drop_receiver(subscription.owner, id, receiver);
     }
 
@@ -201,6 +202,11 @@ impl Room {
         }
         if answered.more {
             self.changes.receivers.insert(key);
+        }
+        // What ended leaves room when the client has answered that it knows.
+        let participant = self.participants.get_mut(&key);
+        if participant.is_some_and(|participant| std::mem::take(&mut participant.waiting)) {
+            self.reconsider_receiver(shared, key);
         }
     }
 
@@ -278,7 +284,7 @@ impl Room {
                 None => continue,
             }
         }
-        self.changes.notes.insert(key);
+        self.changes.stale.insert(key);
     }
 
     /// UpdateTrackSettings.
@@ -294,7 +300,7 @@ impl Room {
         if let Some(want) = participant.want(sid) {
             want.settings = Some(settings);
         }
-        self.changes.notes.insert(key);
+        self.changes.stale.insert(key);
         if let Some(&(_, id)) = self.tracks.get(sid) {
             self.rewish(shared, key, id);
         }

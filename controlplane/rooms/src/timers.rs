@@ -113,7 +113,7 @@ impl Room {
         self.demand_due(shared, key);
         let note = self.participants.get_mut(&key).map(|participant| &mut participant.note_dirty);
         if note.is_some_and(std::mem::take) {
-            self.changes.notes.insert(key);
+            self.changes.stale.insert(key);
         }
         self.await_deadline(shared, key);
     }

@@ -319,7 +319,9 @@ impl Actor {
                     tracing::error!(%error, "a finished room stays in the store");
                 }
             }
-            Notice::BadRequest { .. } => metrics::counter!("sluice_bad_requests_total").increment(1),
+            Notice::BadRequest { unsaid, .. } => {
+                metrics::counter!("sluice_bad_requests_total").increment(1 + u64::from(*unsaid));
+            }
             Notice::Refused { .. } => metrics::counter!("sluice_sessions_refused_total").increment(1),
             _ => {}
         }
