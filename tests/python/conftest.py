@@ -110,6 +110,8 @@ EVENTS = (
     "track_muted",
     "track_unmuted",
     "data_received",
+    "data_track_published",
+    "data_track_unpublished",
     "participant_metadata_changed",
     "participant_name_changed",
     "participant_attributes_changed",

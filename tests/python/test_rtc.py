@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 from livekit import rtc
+from livekit.rtc.participant import PublishDataTrackError
 
 from conftest import PATIENCE_S
 
@@ -172,6 +173,86 @@ async def test_data_reaches_whom_it_is_for(people):
     assert packet.data == big
 
 
+async def packets(room):
+    """How many packets of data tracks a room received."""
+    stats = await room.get_rtc_stats()
+    channels = [stat.data_channel.dc for stat in stats.subscriber_stats if stat.HasField("data_channel")]
+    return next(channel.messages_received for channel in channels if channel.label == "_data_track")
+
+
+async def test_data_tracks_reach_their_subscribers(people):
+    ann = await people("data-track", "ann")
+    bob = await people("data-track", "bob")
+    cyn = await people("data-track", "cyn")
+    published = await ann.local_participant.publish_data_track(name="arm")
+    assert published.info.sid.startswith("DTR_")
+    track, = await bob.events.next("data_track_published")
+    assert (track.info.name, track.info.sid, track.publisher_identity) == ("arm", published.info.sid, "ann")
+    await cyn.events.next("data_track_published")
+
+    async def frames(stream, count):
+        # Frames are not repeated, and those sent before the subscription stands go nowhere: more are sent meanwhile.
+        received = []
+        pushing = asyncio.create_task(push())
+        async with asyncio.timeout(PATIENCE_S):
+            while len(received) < count:
+                received.append(await anext(stream))
+        pushing.cancel()
+        return received
+
+    sent = {}
+
+    async def push():
+        while True:
+            number = len(sent)
+            # Some fit one packet, some do not.
+            sent[number] = number.to_bytes(4, "big") + bytes([number % 256]) * (10 if number % 2 else 40_000)
+            published.try_push(rtc.DataTrackFrame(payload=sent[number], user_timestamp=number))
+            await asyncio.sleep(0.05)
+
+    stream = track.subscribe()
+    received = await frames(stream, 10)
+    for frame in received:
+        assert frame.payload == sent[frame.user_timestamp]
+    assert {len(frame.payload) for frame in received} == {14, 40_004}
+
+    assert await packets(bob) >= 10
+    assert await packets(cyn) == 0, "Cyn did not subscribe"
+
+    # Who comes later knows of the track, too, and a second subscriber takes nothing from the first.
+    dan = await people("data-track", "dan")
+    late, = await dan.events.next("data_track_published")
+    other = late.subscribe()
+    assert all(frame.payload == sent[frame.user_timestamp] for frame in await frames(other, 4))
+    assert all(frame.payload == sent[frame.user_timestamp] for frame in await frames(stream, 4))
+
+    # A track of Cyn's comes under a handle that its subscriber does not mix up with the first.
+    leg = await cyn.local_participant.publish_data_track(name="leg")
+    second, = await bob.events.next("data_track_published", lambda track: track.info.name == "leg")
+    legs = second.subscribe()
+
+    async def kick():
+        while True:
+            leg.try_push(rtc.DataTrackFrame(payload=b"kick"))
+            await asyncio.sleep(0.05)
+
+    kicking = asyncio.create_task(kick())
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await anext(legs)).payload == b"kick"
+    kicking.cancel()
+
+    await published.unpublish()
+    sid, = await bob.events.next("data_track_unpublished")
+    assert sid == published.info.sid
+    assert not track.is_published()
+
+
+async def test_data_tracks_need_the_permission_to_send_data(people):
+    ann = await people("data-track-rules", "ann", can_publish_data=False)
+    with pytest.raises(PublishDataTrackError, match="unauthorized"):
+        await ann.local_participant.publish_data_track(name="arm")
+
+
 async def test_text_streams_and_rpc_are_relayed(people):
     ann = await people("streams", "ann")
     bob = await people("streams", "bob")
@@ -290,3 +371,37 @@ async def test_a_broken_socket_is_resumed(people, server):
     packet, = await ann.events.next("data_received")
     assert packet.data == b"after"
     tone.stop()
+
+
+async def test_data_tracks_outlast_a_broken_socket(people, server):
+    proxy = Proxy(server.port)
+    url = await proxy.start()
+    ann = await people("data-track-resume", "ann", url=url)
+    bob = await people("data-track-resume", "bob", url=url)
+    published = await ann.local_participant.publish_data_track(name="arm")
+    track, = await bob.events.next("data_track_published")
+    stream = track.subscribe()
+
+    pushed = 0
+
+    async def push():
+        nonlocal pushed
+        while True:
+            published.try_push(rtc.DataTrackFrame(payload=b"frame", user_timestamp=pushed))
+            pushed += 1
+            await asyncio.sleep(0.05)
+
+    pushing = asyncio.create_task(push())
+    async with asyncio.timeout(PATIENCE_S):
+        await anext(stream)
+        sids = [person.local_participant.sid for person in (ann, bob)]
+        proxy.cut()
+        for person in (ann, bob):
+            await person.events.next("reconnected")
+        assert [person.local_participant.sid for person in (ann, bob)] == sids, "a resume keeps the session"
+        resumed = pushed
+        while (await anext(stream)).user_timestamp < resumed:
+            pass
+    pushing.cancel()
+    assert published.is_published() and track.is_published()
+    assert bob.events.queues["data_track_published"].empty()
