@@ -89,10 +89,10 @@ fn who_subscribes_gets_a_handle_and_the_node_translates() {
 
     // Everybody learns of it, nobody receives it unasked.
     let heard = world.take(bob.socket);
-    assert_eq!(updated(&heard)[0].data_tracks, [info.clone()]);
+    assert_eq!(updated(&heard)[0].data_tracks, std::slice::from_ref(&info));
     assert!(updated(&heard)[0].is_publisher);
     assert!(subscriptions(&world).is_empty());
-    assert_eq!(world.join_up("dan").join.other_participants[0].data_tracks, [info.clone()]);
+    assert_eq!(world.join_up("dan").join.other_participants[0].data_tracks, std::slice::from_ref(&info));
 
     world.say(&bob, subscribe(&info.sid));
     let told = handles(&world.take(bob.socket));
