@@ -15,9 +15,13 @@ use sluice_tests::{
 
 const JOINS: usize = 20;
 
+/// Between two joins. Key frames are asked for at most so often that joins in quick succession wait for each other.
+const PAUSE: Duration = Duration::from_secs(2);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let server = Server::up(&[])?;
+    let mut server = Server::up(&[])?;
+    server.process.shows_log = false;
     // Frames come often, so that waiting for the next one is no part of what is measured.
     let publish = Options {
         audio: Some(Duration::from_millis(20)),
@@ -28,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     let _publisher = Client::join(server.http, "join", "publisher", publish).await?;
     let (mut connected, mut audio, mut video) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..JOINS {
-        // One that comes before the publisher is ready would measure the publisher.
+        tokio::time::sleep(PAUSE).await;
         let listen = Options { audio: None, video: None, auto_subscribe: true, seed: i as u64, ..Options::default() };
         let mut client = Client::join(server.http, "join", &format!("listener{i}"), listen).await?;
         let seen = client.until("media", |seen| seen.first_audio.is_some() && seen.first_video.is_some()).await?;
