@@ -10,7 +10,7 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use crate::actor::{Inbox, Input, Outgoing, outgoing};
 
@@ -102,6 +102,8 @@ fn read(message: Option<Result<Message, axum::Error>>, mode: &mut Mode) -> Incom
             let source = error.source().and_then(|source| source.downcast_ref::<tungstenite::Error>());
             return match source {
                 Some(tungstenite::Error::Capacity(error)) => Incoming::Bad(TOO_BIG, error.to_string()),
+                // How a killed client or a cut line ends.
+                Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Incoming::Gone,
                 Some(tungstenite::Error::Protocol(error)) => Incoming::Bad(PROTOCOL_ERROR, error.to_string()),
                 Some(tungstenite::Error::Utf8(error)) => Incoming::Bad(INVALID_DATA, error.to_string()),
                 _ => Incoming::Gone,
