@@ -75,6 +75,8 @@ pub struct Process {
     lines: mpsc::Receiver<String>,
     readers: Vec<std::thread::JoinHandle<()>>,
     log: Arc<Mutex<Vec<String>>>,
+    /// Print the end of the log when this goes; test harnesses show that for failed tests alone.
+    pub shows_log: bool,
 }
 
 impl Process {
@@ -104,7 +106,7 @@ impl Process {
                 }
             }));
         }
-        Process { child, lines, readers, log }
+        Process { child, lines, readers, log, shows_log: true }
     }
 
     /// Waits for a line that contains `text`.
@@ -171,7 +173,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        // Shown by the test harness where the test failed.
+        if !self.shows_log {
+            return;
+        }
         let log = self.log.lock().map(|log| log.clone()).unwrap_or_default();
         for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
             eprintln!("| {line}");
