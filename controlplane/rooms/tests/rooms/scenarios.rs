@@ -47,7 +47,7 @@ fn full_reconnects_and_departures_say_what_to_do() {
         world.publish(&ann);
         world.settle(&[&ann, &bob]);
         world.take(bob.socket);
-        let told = provoke(&mut world, &ann, scenario.clone());
+        let told = provoke(&mut world, &ann, scenario);
         assert_eq!(leaves(&told), want, "{scenario:?}");
         assert_eq!(world.rooms.counts().1, if stays { 2 } else { 1 }, "{scenario:?}");
         if !stays {
