@@ -79,7 +79,7 @@ async fn a_restarted_control_finds_everything_as_it_was() {
     let entries = vec![Entry::Transport(transport.clone()), note("room", 9)];
     link.snapshot(3, entries.clone()).await;
     let client = Client::new(&node);
-    assert!(client.check(&transport));
+    assert!(client.check(&transport), "{:?}", node.counters());
     let checking = Event::Transport { transport: transport.id, state: TransportState::Checking };
     link.event(|event| (*event == checking).then_some(())).await;
 

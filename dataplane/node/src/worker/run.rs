@@ -118,15 +118,18 @@ impl Worker {
 
     /// Runs until told to stop. Fails where the backend cannot go on.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut wait = Duration::ZERO;
         while !self.stop.load(Ordering::Relaxed) {
+            self.turn(wait)?;
             let now = self.clock.now();
+            // Before the datagrams: a sibling tells of a 5-tuple before it answers the check, so that whatever the client
+            // sends next finds it known.
             self.inbox(now);
+            self.receive(now);
             self.consent(now);
             self.forward(now);
             self.pay_calls();
-            let wait = self.wait();
-            self.turn(wait)?;
-            self.receive(self.clock.now());
+            wait = self.wait();
         }
         self.backend.close(&mut self.pool);
         Ok(())

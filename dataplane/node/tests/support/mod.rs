@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
@@ -251,6 +252,9 @@ pub fn wait_for_counter(node: &Node, name: &str, value: u64) {
     }
 }
 
+/// How long a client waits for an answer: on a busy machine threads get their turn late.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// A client's socket.
 pub struct Client {
     pub socket: UdpSocket,
@@ -260,7 +264,7 @@ pub struct Client {
 impl Client {
     pub fn new(node: &Node) -> Client {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(ANSWER)).unwrap();
         Client { socket, node: node.bound()[0] }
     }
 
@@ -268,19 +272,32 @@ impl Client {
         self.socket.send_to(datagram, self.node).unwrap();
     }
 
-    /// The next datagram, none if half a second passes without.
+    /// The next datagram, none if it does not come in time.
     pub fn receive(&self) -> Option<Vec<u8>> {
         let mut bytes = [0; 2048];
-        let (length, from) = self.socket.recv_from(&mut bytes).ok()?;
+        let (length, from) = loop {
+            match self.socket.recv_from(&mut bytes) {
+                Ok(received) => break received,
+                // Rings of the kernel interrupt the thread that made them.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        };
         assert_eq!(from, self.node);
         Some(bytes[..length].to_vec())
+    }
+
+    /// True if nothing comes for a while.
+    pub fn is_left_alone(&self) -> bool {
+        self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        self.receive().is_none()
     }
 
     /// A check that is expected to fail, without much patience.
     pub fn check_quickly(&self, transport: &Transport) -> bool {
         self.socket.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
         let result = self.check(transport);
-        self.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        self.socket.set_read_timeout(Some(ANSWER)).unwrap();
         result
     }
 
@@ -300,13 +317,17 @@ impl Client {
         };
         let length = stun::write_request(&mut request, &fields).unwrap();
         self.send(&request[..length]);
-        let Some(response) = self.receive() else { return false };
-        let message = stun::Message::parse(&response).unwrap();
-        assert!(response.len() <= length + 12, "an answer is about as long as the question");
-        message.class == stun::Class::Success
-            && message.transaction_id == id
-            && message.verify_integrity(local.pwd.as_bytes())
-            && message.mapped_address == Some(self.socket.local_addr().unwrap())
+        loop {
+            let Some(response) = self.receive() else { return false };
+            assert!(response.len() <= length + 12, "an answer is about as long as the question");
+            let message = stun::Message::parse(&response).unwrap();
+            // A late answer to an earlier check is no answer to this one.
+            if message.transaction_id == id {
+                return message.class == stun::Class::Success
+                    && message.verify_integrity(local.pwd.as_bytes())
+                    && message.mapped_address == Some(self.socket.local_addr().unwrap());
+            }
+        }
     }
 }
 
