@@ -44,5 +44,4 @@ test('a call through separate processes survives a restart of control', { timeou
     await cyn.sees('Ann');
     await ann.sees('Cyn');
   });
-  await Promise.all(people.map((person) => person.close()));
 });

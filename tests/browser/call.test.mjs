@@ -7,7 +7,6 @@ import { Person, browser, story, up } from './support.mjs';
 
 let server;
 let chrome;
-let people = [];
 
 before(async () => {
   server = await up();
@@ -20,13 +19,9 @@ after(async () => {
 });
 
 async function scenario(name, names, body) {
-  people = [];
+  const people = [];
   for (const each of names) people.push(await Person.open(chrome, each));
-  try {
-    await story(name, server, () => people, () => body(...people));
-  } finally {
-    await Promise.all(people.map((person) => person.close()));
-  }
+  await story(name, server, () => people, () => body(...people));
 }
 
 test('three people see and hear each other, chat, mute, share, reload and leave', { timeout: 240_000 }, async () => {

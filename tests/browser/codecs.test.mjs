@@ -123,7 +123,6 @@ for (const codec of ['vp8', 'h264', 'vp9', 'av1']) {
       );
       assert.equal(told, `video/${codec}`);
     });
-    await Promise.all(people.map((person) => person.close()));
   });
 }
 
@@ -145,7 +144,6 @@ for (const codec of ['vp9', 'av1']) {
       );
       assert.equal(publications, 1, 'two codecs, one publication');
     });
-    await Promise.all(people.map((person) => person.close()));
   });
 }
 
@@ -161,5 +159,4 @@ test('without a backup one who cannot decode is told so', { timeout: 3 * PATIENC
     const screen = await publish(ann, 'vp8', { source: 'screen_share' });
     assert.equal(await decodes(cas, screen), 'video/VP8');
   });
-  await Promise.all(people.map((person) => person.close()));
 });

@@ -286,7 +286,7 @@ export class Person {
   }
 }
 
-/** Runs `body`; when it fails, keeps a screenshot of every person and shows the server's last lines. */
+/** Runs `body` and closes everybody's page; when it fails, keeps a screenshot of each and shows the server's last lines. */
 export async function story(name, server, people, body) {
   try {
     await body();
@@ -298,5 +298,7 @@ export async function story(name, server, people, body) {
     const output = server.process?.output ?? [...server.parts.control.output, ...server.parts.node.output];
     error.message += `\n-- server:\n${output.slice(-40).join('\n')}`;
     throw error;
+  } finally {
+    await Promise.all(people().map((person) => person.close()));
   }
 }

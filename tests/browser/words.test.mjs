@@ -21,7 +21,6 @@ after(async () => {
 async function alone(name, body, { url = server, chromium = chrome } = {}) {
   const person = await Person.open(chromium, name);
   await story(name.toLowerCase(), url, () => [person], () => body(person));
-  await person.close();
 }
 
 const heading = (person, name) => person.page.getByRole('heading', { name }).waitFor({ timeout: 120_000 });

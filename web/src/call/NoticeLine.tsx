@@ -17,7 +17,7 @@ interface Notice {
   kind: string;
   text: string;
   more?: string;
-  action?: { label: string; run: () => void };
+  actions?: { label: string; run: () => void }[];
 }
 
 /** One quiet line for everything there is to say, the most pressing first, never two at once. */
@@ -33,11 +33,11 @@ export function NoticeLine({ session, media }: { session: CallSession; media: Me
           <p>
             <strong>{notice.text}</strong> {notice.more}
           </p>
-          {notice.action && (
-            <button type="button" className="button compact" onClick={notice.action.run}>
-              {notice.action.label}
+          {notice.actions?.map(({ label, run }) => (
+            <button key={label} type="button" className="button compact" onClick={run}>
+              {label}
             </button>
-          )}
+          ))}
         </div>
       )}
     </div>
@@ -54,13 +54,15 @@ function choose(session: CallSession, media: MediaState, back: boolean): Notice 
   if (back) return { kind: 'back', text: t.back };
   if (!room.canPlaybackAudio) {
     const run = () => void room.startAudio();
-    return { kind: 'sound', text: t.soundBlocked, action: { label: t.soundOn, run } };
+    return { kind: 'sound', text: t.soundBlocked, actions: [{ label: t.soundOn, run }] };
   }
   if (media.problem) {
     const { title, help } = media.problem;
-    return { kind: 'problem', text: title, more: help, action: dismiss };
+    const { failed } = media;
+    const retry = failed && { label: texts.media.retry, run: () => void devices.toggle(failed) };
+    return { kind: 'problem', text: title, more: help, actions: retry ? [retry, dismiss] : [dismiss] };
   }
-  if (media.mutedByOthers) return { kind: 'muted', text: t.mutedByOthers, action: dismiss };
+  if (media.mutedByOthers) return { kind: 'muted', text: t.mutedByOthers, actions: [dismiss] };
   if (media.sharing) return { kind: 'sharing', text: t.sharing };
   if (!media.canPublish) return { kind: 'watching', text: t.watchOnly };
   if (room.localParticipant.connectionQuality === ConnectionQuality.Poor) {

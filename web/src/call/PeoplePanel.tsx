@@ -65,7 +65,7 @@ function Person({ participant, stage }: { participant: Participant; stage: Stage
   const name = displayName(participant);
   const pinned = stage.pinned === participant.identity;
   return (
-    <li className="person" data-identity={participant.identity}>
+    <li className="person" data-identity={participant.identity} data-local={participant.isLocal}>
       <Avatar name={name} identity={participant.identity} />
       <span className="person-name">
         {participant.isLocal ? texts.tile.you(name) : name}

@@ -3,12 +3,15 @@ import { ConnectionQuality, RemoteTrackPublication, Track } from 'livekit-client
 import { texts } from '../texts';
 import { Avatar } from '../ui/Avatar';
 import { MicrophoneOffIcon, PinIcon } from '../ui/icons';
-import { displayName, useParticipant } from './hooks';
+import { displayName, useLasting, useParticipant } from './hooks';
 import { QualityBars } from './QualityBars';
 import type { CallSession } from './session';
 import { TileStatistics } from './TileStatistics';
 import { TileVideo } from './TileVideo';
 import type { TileSpec } from './useStage';
+
+/** A tile that moves to another place stops and starts again: that is no pause to speak of. */
+const PAUSE_MS = 1000;
 
 interface Props {
   session: CallSession;
@@ -38,7 +41,7 @@ export function Tile({ session, spec, place, page, pinned, statistics, onPin }: 
   const track = publication && !publication.isMuted ? publication.videoTrack : undefined;
   const muted = !participant.isMicrophoneEnabled;
   const lost = participant.connectionQuality === ConnectionQuality.Lost;
-  const paused = track?.streamState === Track.StreamState.Paused;
+  const paused = useLasting(track?.streamState === Track.StreamState.Paused, PAUSE_MS);
 
   return (
     <section

@@ -69,6 +69,17 @@ export function useParticipant(participant: Participant): void {
   }, [participant]);
 }
 
+/** True once `value` has been true for this long. */
+export function useLasting(value: boolean, ms: number): boolean {
+  const [lasting, setLasting] = useState(false);
+  useEffect(() => {
+    if (!value) return setLasting(false);
+    const timer = setTimeout(() => setLasting(true), ms);
+    return () => clearTimeout(timer);
+  }, [value, ms]);
+  return value && lasting;
+}
+
 export interface Size {
   width: number;
   height: number;

@@ -17,6 +17,8 @@ export interface MediaState {
   canPublish: boolean;
   /** The last thing that did not work, until the next attempt or until dismissed. */
   problem: Problem | undefined;
+  /** The device to try again, where that is what the problem asks for. */
+  failed: Device | undefined;
   mutedByOthers: boolean;
 }
 
@@ -48,7 +50,8 @@ export class Media {
       .on(ParticipantEvent.TrackMuted, (publication) => {
         const byOthers =
           publication.source === Track.Source.Microphone && this.wanted.microphone;
-        this.publish(this.read(this.state.problem, byOthers));
+        const { problem, failed } = this.state;
+        this.publish({ ...this.read(problem, byOthers), failed });
       });
     room.on(RoomEvent.Connected, update).on(RoomEvent.Reconnected, update);
   }
@@ -64,7 +67,7 @@ export class Media {
     this.wanted[device] = true;
     this.room.localParticipant
       .publishTrack(track, { source })
-      .catch((error: unknown) => this.publish(this.read(publishProblem(error, device), false)));
+      .catch((error: unknown) => this.fail(error, device));
   }
 
   toggle(device: Device): Promise<void> {
@@ -84,7 +87,7 @@ export class Media {
       this.publish(this.read(undefined, false));
     } catch (error) {
       this.wanted[device] = false;
-      this.publish(this.read(publishProblem(error, device), false));
+      this.fail(error, device);
     }
   };
 
@@ -119,9 +122,14 @@ export class Media {
     }
   }
 
+  private fail(error: unknown, device: Device): void {
+    this.publish({ ...this.read(publishProblem(error, device), false), failed: device });
+  }
+
   private update(): void {
+    const { problem, failed } = this.state;
     const mutedByOthers = this.state.mutedByOthers && !this.room.localParticipant.isMicrophoneEnabled;
-    this.publish(this.read(this.state.problem, mutedByOthers));
+    this.publish({ ...this.read(problem, mutedByOthers), failed });
   }
 
   private read(problem: Problem | undefined, mutedByOthers: boolean): MediaState {
@@ -132,6 +140,7 @@ export class Media {
       sharing: localParticipant.isScreenShareEnabled,
       canPublish: localParticipant.permissions?.canPublish ?? true,
       problem,
+      failed: undefined,
       mutedByOthers,
     };
   }

@@ -25,7 +25,8 @@ export function useSpeaker(room: Room): Speaker {
       latest.current = follow(present, now, others[0]?.identity);
       setState(latest.current);
       // The same person speaking on sends no further event, so the decision needs a clock.
-      if (latest.current.candidate !== undefined) {
+      const { candidate, silentSince } = latest.current;
+      if (candidate !== undefined && silentSince === undefined) {
         timer = setTimeout(step, Math.max(50, decisionTime(latest.current) - now));
       }
     };

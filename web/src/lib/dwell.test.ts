@@ -53,6 +53,26 @@ describe('follow', () => {
     ).toEqual([[0, 'a']]);
   });
 
+  it('hears somebody through short pauses, and starts anew after long ones', () => {
+    const words: [number, string | undefined][] = [
+      [5000, 'b'],
+      [5300, undefined],
+      [6000, 'b'],
+    ];
+    expect(run([[0, 'a'], ...words])).toEqual([
+      [0, 'a'],
+      [6000, 'b'],
+    ]);
+    const coughs: [number, string | undefined][] = [
+      [5000, 'b'],
+      [5300, undefined],
+      [6400, 'b'],
+      [6700, undefined],
+      [7800, 'b'],
+    ];
+    expect(run([[0, 'a'], ...coughs])).toEqual([[0, 'a']]);
+  });
+
   it('never changes more often than every two seconds', () => {
     const steps: [number, string][] = [];
     for (let t = 0; t < 60_000; t += 100) steps.push([t, `p${Math.floor(t / 1300)}`]);

@@ -5,12 +5,16 @@
 
 export const CANDIDATE_MS = 1000;
 export const DWELL_MS = 2000;
+/** People breathe: a pause up to this long does not end what somebody says. */
+export const PAUSE_MS = 1000;
 
 export interface Follower {
   current: string | undefined;
   since: number;
   candidate: string | undefined;
   candidateSince: number;
+  /** When the candidate fell silent; absent while speaking. */
+  silentSince: number | undefined;
 }
 
 export const noSpeaker: Follower = {
@@ -18,21 +22,28 @@ export const noSpeaker: Follower = {
   since: 0,
   candidate: undefined,
   candidateSince: 0,
+  silentSince: undefined,
 };
 
 /** `loudest` is the loudest person now, or undefined in silence, which keeps the last speaker. */
 export function follow(state: Follower, now: number, loudest: string | undefined): Follower {
-  if (loudest === undefined || loudest === state.current) {
-    return state.candidate === undefined ? state : { ...state, candidate: undefined };
+  const { current, candidate, silentSince } = state;
+  if (loudest === undefined) {
+    if (candidate === undefined || silentSince !== undefined) return state;
+    return { ...state, silentSince: now };
   }
-  if (state.current === undefined) {
-    return { current: loudest, since: now, candidate: undefined, candidateSince: 0 };
+  if (loudest === current) {
+    return candidate === undefined ? state : { ...state, candidate: undefined, silentSince: undefined };
   }
-  if (loudest !== state.candidate) {
-    return { ...state, candidate: loudest, candidateSince: now };
+  if (current === undefined) return { ...noSpeaker, current: loudest, since: now };
+  const paused = silentSince === undefined ? 0 : now - silentSince;
+  if (loudest !== candidate || paused > PAUSE_MS) {
+    return { ...state, candidate: loudest, candidateSince: now, silentSince: undefined };
   }
-  if (now < decisionTime(state)) return state;
-  return { current: loudest, since: now, candidate: undefined, candidateSince: 0 };
+  if (now < decisionTime(state)) {
+    return silentSince === undefined ? state : { ...state, silentSince: undefined };
+  }
+  return { ...noSpeaker, current: loudest, since: now };
 }
 
 /** When the present candidate may take the stage. */
@@ -44,5 +55,5 @@ export function decisionTime(state: Follower): number {
 export function forget(state: Follower, present: (id: string) => boolean): Follower {
   const gone = (id: string | undefined) => id !== undefined && !present(id);
   if (gone(state.current)) return noSpeaker;
-  return gone(state.candidate) ? { ...state, candidate: undefined } : state;
+  return gone(state.candidate) ? { ...state, candidate: undefined, silentSince: undefined } : state;
 }

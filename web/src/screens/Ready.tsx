@@ -67,7 +67,6 @@ export function Ready({ room, givenName, hasToken, joining, problem, onJoin }: P
               />
             </div>
           )}
-          <ReadyDevices preview={preview} media={media} />
           {impossible && <ProblemNote problem={impossible} />}
           {failures.map(([failure, devices]) => (
             <ProblemNote key={failure.title} problem={failure}>
@@ -81,6 +80,7 @@ export function Ready({ room, givenName, hasToken, joining, problem, onJoin }: P
               </button>
             </ProblemNote>
           ))}
+          <ReadyDevices preview={preview} media={media} />
           {nameMissing && !name.trim() && (
             <p className="form-error" role="alert">
               {texts.start.nameMissing}
