@@ -324,12 +324,15 @@ class Proxy:
     def __init__(self, port):
         self.target = port
         self.writers = []
+        self.lets_in = asyncio.Event()
+        self.lets_in.set()
 
     async def start(self):
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return f"ws://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader, writer):
+        await self.lets_in.wait()
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self.writers += [writer, upstream_writer]
         await asyncio.gather(self._copy(reader, upstream_writer), self._copy(upstream_reader, writer))
