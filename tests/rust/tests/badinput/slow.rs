@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
 use livekit_protocol::{
-    self as proto, UpdateParticipantMetadata, signal_request::Message as Request, signal_response::Message as Response,
+    self as proto, SignalRequest, UpdateParticipantMetadata, signal_request::Message as Request,
+    signal_response::Message as Response,
 };
 use prost::Message as _;
 use serde_json::json;
@@ -13,6 +15,7 @@ use sluice_tests::{
     process::{Server, token},
     signal::{QUERY, Signal},
 };
+use tokio_tungstenite::tungstenite::Message;
 
 /// Others wait for no more than this for what a slow one does not take.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -26,8 +29,15 @@ async fn a_websocket_that_is_never_read_is_closed_and_slows_nobody() -> anyhow::
         signal.until(|message| matches!(message, Response::Join(_)).then_some(())).await?;
         anyhow::Ok(signal)
     };
-    // Joins and is never read again.
-    let _stuck = join("stuck", json!({})).await?;
+    // Joins and is never read again; it goes on to ping, so that its silence is no reason to close it.
+    let (mut stuck, _never_read) = join("stuck", json!({})).await?.socket.split();
+    let pings = tokio::spawn(async move {
+        let ping =
+            SignalRequest { message: Some(Request::PingReq(proto::Ping { timestamp: 1, rtt: 0 })) }.encode_to_vec();
+        while stuck.send(Message::Binary(ping.clone().into())).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
     let mut carol = join("carol", json!({})).await?;
     let mut bob = join("bob", json!({ "canUpdateOwnMetadata": true })).await?;
 
@@ -49,7 +59,7 @@ async fn a_websocket_that_is_never_read_is_closed_and_slows_nobody() -> anyhow::
         slowest = slowest.max(started.elapsed());
     }
     assert!(slowest < PROMPT, "the slowest update took {slowest:?}");
-    // Its socket is closed, and as it never had media, it is gone.
+    // Its socket is closed for not taking what comes, and as it never had media, it is gone.
     carol
         .until(|message| match message {
             Response::Update(update) => update
@@ -60,6 +70,7 @@ async fn a_websocket_that_is_never_read_is_closed_and_slows_nobody() -> anyhow::
             _ => None,
         })
         .await?;
+    pings.abort();
     let there: Vec<String> = participants(server.http, "slow").await?.into_keys().collect();
     assert_eq!(there, ["bob", "carol"]);
     server.healthy()?;
