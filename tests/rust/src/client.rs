@@ -62,7 +62,7 @@ pub type Shadow = Box<dyn FnMut(&[u8]) -> Vec<Vec<u8>> + Send>;
 /// Something a client is asked to do.
 pub enum Order {
     /// Say this on the WebSocket.
-    Signal(signal_request::Message),
+    Signal(Box<signal_request::Message>),
     /// Cut the WebSocket without a word; the client resumes.
     Break,
     /// Send a data message on `_reliable` of the publisher.
@@ -115,7 +115,7 @@ impl Client {
             disabled,
             ..Default::default()
         };
-        self.order(Order::Signal(signal_request::Message::TrackSetting(settings))).await;
+        self.order(Order::Signal(Box::new(signal_request::Message::TrackSetting(settings)))).await;
     }
 
     /// What was seen up to now.

@@ -171,7 +171,7 @@ impl Session {
 
     async fn obey(&mut self, order: Order) -> anyhow::Result<()> {
         match order {
-            Order::Signal(request) => self.send(request).await,
+            Order::Signal(request) => self.send(*request).await,
             Order::Break => self.lost(),
             Order::Data(message) => {
                 let id = *self.publisher.channels.get("_reliable").context("the channel is open")?;
@@ -272,7 +272,7 @@ impl Session {
             }
         }
         match message {
-            Response::Join(join) => self.joined(*Box::new(join)).await?,
+            Response::Join(join) => self.joined(join).await?,
             Response::Answer(answer) => {
                 // One from before a break has lost its offer.
                 if let Some(pending) = self.pending.take() {
