@@ -176,7 +176,8 @@ impl Actor {
             Effect::Close { socket, reason } => {
                 if let Some(outgoing) = self.sockets.remove(&socket) {
                     // A full queue means a client that does not read: dropping the queue closes its socket.
-                    let _ = outgoing.try_send(Outgoing::Close { code: reason.code(), reason: reason.text().to_owned() });
+                    let _ =
+                        outgoing.try_send(Outgoing::Close { code: reason.code(), reason: reason.text().to_owned() });
                 }
             }
             Effect::RefreshToken { socket, claims } => {
