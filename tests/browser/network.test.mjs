@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -12,9 +12,18 @@ import { chromium } from 'playwright-core';
 import { Person, Process, binary, browser, chromiumArguments, story } from './support.mjs';
 
 const space = `sluice-${process.pid}`;
-const [here, there, elsewhere] = ['10.213.7.1', '10.213.7.2', '10.213.7.3'];
+// A network of its own for every run: two may run at once, and one that was killed leaves its network behind.
+const [here, there, elsewhere] = [1, 2, 3].map((host) => `10.213.${process.pid % 256}.${host}`);
 const wire = `slu${process.pid % 100000}`;
 const ip = (...words) => execFileSync('ip', words);
+
+/** Takes away what runs that were killed left behind: a namespace is named after the process that made it. */
+function sweep() {
+  const names = execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).match(/^sluice-\d+/gm) ?? [];
+  for (const name of names) {
+    if (!existsSync(`/proc/${name.split('-')[1]}`)) ip('netns', 'del', name);
+  }
+}
 
 const keys = { SLUICE_KEYS: `test: ${'0123456789abcdef'.repeat(4)}` };
 const url = `http://${here}:17880`;
@@ -23,6 +32,7 @@ let server;
 let chromes = [];
 
 before(async () => {
+  sweep();
   ip('netns', 'add', space);
   ip('link', 'add', wire, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', space);
   ip('addr', 'add', `${here}/24`, 'dev', wire);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { Person, api, browser, story, token, up } from './support.mjs';
+import { PATIENCE_MS, Person, api, browser, story, token, up } from './support.mjs';
 
 let server;
 let chrome;
@@ -23,13 +23,13 @@ async function alone(name, body, { url = server, chromium = chrome } = {}) {
   await story(name.toLowerCase(), url, () => [person], () => body(person));
 }
 
-const heading = (person, name) => person.page.getByRole('heading', { name }).waitFor({ timeout: 120_000 });
+const heading = (person, name, timeout = PATIENCE_MS) => person.page.getByRole('heading', { name }).waitFor({ timeout });
 const alert = (person, hasText) => person.page.getByRole('alert').filter({ hasText }).first().waitFor();
 const identityOf = (person) => person.page.evaluate(() => window.sluice.room.localParticipant.identity);
 
 // Most of the time here is waiting, so the cases wait together.
 describe('words', { concurrency: true }, () => {
-  test('a wrong token', { timeout: 60_000 }, () =>
+  test('a wrong token', { timeout: 120_000 }, () =>
     alone('Eve', async (eve) => {
       await eve.page.goto(`${server.url}/r/daily#token=abc.def.ghi`);
       await eve.button('Join now').click();
@@ -37,7 +37,7 @@ describe('words', { concurrency: true }, () => {
       await alert(eve, 'Ask the person who invited you for a new one');
     }));
 
-  test('an expired token', { timeout: 60_000 }, () =>
+  test('an expired token', { timeout: 120_000 }, () =>
     alone('Dan', async (dan) => {
       const old = token({ sub: 'dan', name: 'Dan', video: { roomJoin: true, room: 'daily' } }, -3600);
       await dan.page.goto(`${server.url}/r/daily#token=${old}`);
@@ -46,7 +46,7 @@ describe('words', { concurrency: true }, () => {
       await alert(dan, 'Your link has expired');
     }));
 
-  test('the same person joins somewhere else', { timeout: 60_000 }, () =>
+  test('the same person joins somewhere else', { timeout: 120_000 }, () =>
     alone('Fay', async (fay) => {
       const own = token({ sub: 'fay', name: 'Fay', video: { roomJoin: true, room: 'twice' } });
       const join = async (person) => {
@@ -63,7 +63,7 @@ describe('words', { concurrency: true }, () => {
       await other.close();
     }));
 
-  test('removed by a moderator, and back again', { timeout: 90_000 }, () =>
+  test('removed by a moderator, and back again', { timeout: 120_000 }, () =>
     alone('Gil', async (gil) => {
       await gil.join(server.url, 'remove');
       await api(server.url, 'RemoveParticipant', 'remove', { identity: await identityOf(gil) });
@@ -74,7 +74,7 @@ describe('words', { concurrency: true }, () => {
       await gil.inCall();
     }));
 
-  test('muted by a moderator', { timeout: 90_000 }, () =>
+  test('muted by a moderator', { timeout: 120_000 }, () =>
     alone('Kim', async (kim) => {
       await kim.join(server.url, 'mute');
       const published = () => {
@@ -89,14 +89,14 @@ describe('words', { concurrency: true }, () => {
       await kim.button(/^Mute microphone/).waitFor();
     }));
 
-  test('the room is deleted', { timeout: 60_000 }, () =>
+  test('the room is deleted', { timeout: 120_000 }, () =>
     alone('Hal', async (hal) => {
       await hal.join(server.url, 'delete');
       await api(server.url, 'DeleteRoom', 'delete');
       await heading(hal, 'The room was closed');
     }));
 
-  test('a link that only lets watch', { timeout: 60_000 }, () =>
+  test('a link that only lets watch', { timeout: 120_000 }, () =>
     alone('Joy', async (joy) => {
       const video = { roomJoin: true, room: 'watch', canPublish: false };
       await joy.page.goto(`${server.url}/r/watch#token=${token({ sub: 'joy', name: 'Joy', video })}`);
@@ -106,13 +106,14 @@ describe('words', { concurrency: true }, () => {
       assert.ok(await joy.button(/microphone$/).first().isDisabled());
     }));
 
-  test('the server is gone, and stays away', { timeout: 240_000 }, async () => {
+  test('the server is gone, and stays away', { timeout: 300_000 }, async () => {
     const doomed = await up();
     await alone('Ida', async (ida) => {
       await ida.join(doomed.url, 'gone');
       await doomed.process.kill();
       await ida.page.getByRole('status').filter({ hasText: 'Reconnecting…' }).waitFor();
-      await heading(ida, 'The connection to the server was lost');
+      // The client library tries ten times before it gives up.
+      await heading(ida, 'The connection to the server was lost', 4 * PATIENCE_MS);
       await alert(ida, 'Check your network, then rejoin');
       // The page is still here, and says the same of the next attempt.
       await ida.button('Rejoin').click();
