@@ -3,7 +3,10 @@
 use std::{error::Error as _, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use sluice_rooms::{Command, SocketClosed, SocketId};
 use sluice_signal::frame::{self, Frame, FrameError, Mode};
 use tokio::{
@@ -20,6 +23,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A client whose socket takes nothing for this long is closed. Raising it keeps clients on bad links, lowering it frees
 /// what waits for them sooner.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a closed socket is read from, so that the client gets the reason. Raising it serves clients on slow links,
+/// lowering it bounds what hostile ones can make us read.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// RFC 6455 section 7.4.1.
 const PROTOCOL_ERROR: u16 = 1002;
@@ -42,7 +49,7 @@ pub(crate) async fn serve(stream: WebSocket, socket: SocketId, connect: Command,
             message = messages.recv() => match message {
                 Some(message) => match write(&mut sink, message, mode).await {
                     Written::Sent => {}
-                    Written::Closed => return,
+                    Written::Closed => return linger(&mut stream).await,
                     Written::Failed => break SocketClosed::Gone,
                 },
                 None => {
@@ -76,6 +83,17 @@ pub(crate) async fn serve(stream: WebSocket, socket: SocketId, connect: Command,
     drain(&mut messages);
     // Fails only while the server stops.
     drop(inbox.send(Input::Command(Box::new(Command::SocketClosed { socket, reason }))).await);
+    if reason == SocketClosed::Refused {
+        linger(&mut stream).await;
+    }
+}
+
+/// Reads on until the client has closed its side. A TCP socket that is closed with unread bytes is reset (RFC 9293 section
+/// 3.6.1), and the reset may overtake the reason that was sent last.
+async fn linger(stream: &mut SplitStream<WebSocket>) {
+    let rest = async { while let Some(Ok(_)) = stream.next().await {} };
+    // A client that does not close is not waited for.
+    let _ = timeout(LINGER, rest).await;
 }
 
 /// What a client sent.
