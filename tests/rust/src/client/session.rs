@@ -448,7 +448,8 @@ impl Session {
         if let (Some(audio), Some(period)) = (&mut self.audio, self.options.audio)
             && audio.next <= now
         {
-            audio.next = later.unwrap_or(now + period);
+            // A late frame does not make the next one late.
+            audio.next = later.unwrap_or((audio.next + period).max(now));
             if later.is_none() {
                 audio.write(&mut self.publisher.rtc, now, since)?;
                 self.drain(true)?;
@@ -457,7 +458,7 @@ impl Session {
         if let (Some(video), Some(period)) = (&mut self.video, self.options.video)
             && video.next <= now
         {
-            video.next = later.unwrap_or(now + period);
+            video.next = later.unwrap_or((video.next + period).max(now));
             if later.is_none() {
                 video.write(&mut self.publisher.rtc, now, since)?;
             }
