@@ -91,6 +91,8 @@ pub struct Received {
     pub missing: u64,
     /// Frames whose number or time went backwards, or whose time was repeated.
     pub disorder: u64,
+    /// How many frames there were when that last happened.
+    pub disorder_at: u64,
     /// Numbers that came twice: the second time as the key frame of another layer.
     pub repeats: u64,
     /// RTP time of the last frame.
@@ -106,7 +108,10 @@ impl Received {
             self.first = number;
         } else {
             self.gaps += u64::from(!data.contiguous);
-            self.disorder += u64::from(number < self.number || time <= self.time);
+            if number < self.number || time <= self.time {
+                self.disorder += 1;
+                self.disorder_at = self.frames;
+            }
             self.repeats += u64::from(number == self.number);
             let left_out = number.saturating_sub(self.number.saturating_add(1));
             self.missing = self.missing.saturating_add(left_out);
