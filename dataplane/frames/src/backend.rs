@@ -33,8 +33,14 @@ pub struct Turn {
     pub rearmed: usize,
     /// Datagrams that were sent.
     pub sent: usize,
-    /// Sends that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
+    /// Sends that took them: fewer, as a send takes a run of datagrams.
+    pub sends: usize,
+    /// Sends whose segmentation was refused: their datagrams were sent one by one, perhaps behind later ones.
+    pub unsegmented: usize,
+    /// Datagrams that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
     pub send_errors: usize,
+    /// Of these, datagrams longer than the path takes in one piece: they are never fragmented.
+    pub send_too_long: usize,
     /// Somebody rang [the waker](Backend::turn).
     pub woken: bool,
 }
@@ -46,6 +52,9 @@ pub trait Tx {
     fn slot(&mut self) -> Option<&mut [u8]>;
 
     /// Sends the first `bytes` of the slot lent last. Order per route is kept. It leaves with the next turn at the latest.
+    ///
+    /// Consecutive commits to one route with the same length, of which the last may be shorter, leave as one send where the
+    /// system can cut it apart (UDP_SEGMENT): whoever commits in such runs pays the kernel's path once per run.
     fn commit(&mut self, bytes: usize, to: Route);
 }
 

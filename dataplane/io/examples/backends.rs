@@ -28,7 +28,7 @@ fn main() {
 
 /// Nanoseconds per datagram, in batches of `batch`.
 fn run(kind: BackendKind, batch: usize, datagrams: usize, receive: bool) -> f64 {
-    let config = Config { receive_frames: 1024, transmit_slots: 256 };
+    let config = Config { receive_frames: 1024, transmit_slots: 256, ..Config::default() };
     let mut pool = Pool::new(2048).expect("memory");
     let start = || {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");

@@ -32,11 +32,14 @@ pub struct Config {
     /// Datagrams committed per turn at most, up to 8,192. More make larger batches; each costs a frame of memory, and
     /// all of them are sent before the next receive.
     pub transmit_slots: usize,
+    /// Datagrams that leave as one send at most, up to 64; 1 where the kernel has no UDP_SEGMENT. Fewer only cost more
+    /// sends.
+    pub segments_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { receive_frames: 1024, transmit_slots: 256 }
+        Config { receive_frames: 1024, transmit_slots: 256, segments_max: crate::runs::SEGMENTS_MAX }
     }
 }
 

@@ -86,6 +86,7 @@ fn bind_once(plan: &Plan) -> Result<Bound, BindError> {
             let sized = (|| {
                 let receive_bytes = size(&socket, libc::SO_RCVBUFFORCE, plan.receive_bytes)?;
                 let send_bytes = size(&socket, libc::SO_SNDBUFFORCE, plan.send_bytes)?;
+                whole(&socket, address.is_ipv6())?;
                 Ok((receive_bytes, send_bytes, socket.local_addr()?))
             })();
             let (receive_bytes, send_bytes, local) = sized.map_err(|source| BindError::Other { address, source })?;
@@ -118,6 +119,32 @@ fn open(address: SocketAddr, first: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Datagrams are never fragmented: one that is longer than the interface takes is refused, one that is longer than the path
+/// takes is dropped there. What ICMP says of the path is not believed (as in RFC 8899), since anybody can say it: media
+/// packets fit any path in use.
+fn whole(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    let (level, option, value) = match is_ipv6 {
+        false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        true => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    };
+    set(socket, level, option, value)
+}
+
+/// Sets an option that the library does not offer.
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: needed for options that the library does not offer. The descriptor is open and `value` is as long as said.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn explain(address: SocketAddr, source: io::Error) -> BindError {
     match source.kind() {
         io::ErrorKind::AddrInUse => BindError::PortInUse(address),
@@ -131,18 +158,9 @@ fn explain(address: SocketAddr, source: io::Error) -> BindError {
 /// kernel doubles what it is asked for to account for its own overhead, and reports the double.
 fn size(socket: &Socket, forced_option: libc::c_int, bytes: usize) -> io::Result<usize> {
     let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
-    // SAFETY: needed for options that the library does not offer. The descriptor is open and `value` is as long as said.
-    let forced = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            forced_option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
+    let forced = set(socket, libc::SOL_SOCKET, forced_option, value);
     let receive = forced_option == libc::SO_RCVBUFFORCE;
-    if forced != 0 {
+    if forced.is_err() {
         if receive { socket.set_recv_buffer_size(bytes)? } else { socket.set_send_buffer_size(bytes)? }
     }
     Ok(if receive { socket.recv_buffer_size()? } else { socket.send_buffer_size()? } / 2)
@@ -235,6 +253,24 @@ mod tests {
         let port = bound.addresses[0].port();
         drop(bound);
         bind(&plan(&["127.0.0.1"], port, 1)).unwrap();
+    }
+
+    #[test]
+    fn what_would_be_fragmented_is_refused() {
+        let bound = bind(&plan(&["127.0.0.1"], 0, 1)).unwrap();
+        let to = bound.addresses[0];
+        let socket = &bound.workers[0][0];
+        // Loopback takes 65,536 bytes with headers: the longest UDP datagram fits. Others cannot be made longer here, so what is
+        // looked at is the option.
+        assert!(socket.send_to(&[0; 60_000], to).is_ok());
+        let mut value: libc::c_int = -1;
+        let mut bytes = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: needed to read an option that the library does not offer; both pointers are to live values of that size.
+        let result = unsafe {
+            let value = (&raw mut value).cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value, &mut bytes)
+        };
+        assert_eq!((result, value), (0, libc::IP_PMTUDISC_PROBE));
     }
 
     #[test]

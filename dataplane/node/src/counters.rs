@@ -47,8 +47,16 @@ counters! {
     starved,
     /// A sibling's datagram that found packet memory used up.
     drop_no_frame,
-    /// Sends that the kernel refused.
+    /// Datagrams sent.
+    sent,
+    /// Sends that took them: `sent / sends` is the length of runs.
+    sends,
+    /// Sends whose segmentation was refused: their datagrams left one by one.
+    unsegmented,
+    /// Datagrams that the kernel refused.
     send_errors,
+    /// Of these, longer than the path takes in one piece.
+    send_too_long,
     /// Datagrams that belong to a sibling and were copied to it.
     handed_over,
     /// Datagrams that siblings copied to us.

@@ -85,7 +85,8 @@ impl Node {
         let workers = config.worker_count();
         let sockets = bind(&config.bind, workers)?;
         let addresses = advertised(&sockets.addresses, &config.external);
-        let (kind, reason) = Probe::new().choose(config.backend);
+        let probe = Probe::new();
+        let (kind, reason) = probe.choose(config.backend);
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
         let link_stop = Arc::new(Notify::new());
@@ -93,7 +94,11 @@ impl Node {
         let counted: Arc<[Arc<Counted>]> = (0..workers).map(|_| Arc::default()).collect();
 
         let receive_frames = (config.pool_frames / 4).clamp(64, 1024).next_power_of_two();
-        let io = sluice_io::Config { receive_frames, ..sluice_io::Config::default() };
+        let mut io = sluice_io::Config { receive_frames, ..sluice_io::Config::default() };
+        if let Err(reason) = &probe.segment {
+            tracing::warn!("datagrams are sent one by one, at several times the cost: {reason}");
+            io.segments_max = 1;
+        }
         let mut backends = Vec::new();
         for own in sockets.workers {
             let pool = Pool::new(config.pool_frames).map_err(StartError::Memory)?;

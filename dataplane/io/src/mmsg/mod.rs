@@ -33,7 +33,7 @@ impl Mmsg {
         Ok(Mmsg {
             wait: sys::Wait::new(&sockets, &waker),
             receive: rx::Receive::new(),
-            transmit: tx::Transmit::new(families, config.transmit_slots)?,
+            transmit: tx::Transmit::new(&families, config.transmit_slots, config.segments_max)?,
             sockets,
             waker,
         })

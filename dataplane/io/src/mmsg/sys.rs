@@ -87,12 +87,12 @@ pub(super) unsafe fn receive(socket: &UdpSocket, headers: *mut libc::mmsghdr, co
     if error.raw_os_error().is_some_and(socket::passes) { Ok(0) } else { Err(error) }
 }
 
-/// Sends without waiting; how many of `count` were sent before the first refused one, none if that was the first.
+/// Sends without waiting; how many of `count` were sent before the first refused one, or its errno if that was the first.
 ///
 /// # Safety
 ///
 /// The first `count` headers and all memory they point to are valid for reading.
-pub(super) unsafe fn send(socket: &UdpSocket, headers: *mut libc::mmsghdr, count: usize) -> Option<usize> {
+pub(super) unsafe fn send(socket: &UdpSocket, headers: *mut libc::mmsghdr, count: usize) -> Result<usize, i32> {
     loop {
         // SAFETY: by this function's contract.
         let sent = unsafe {
@@ -104,10 +104,11 @@ pub(super) unsafe fn send(socket: &UdpSocket, headers: *mut libc::mmsghdr, count
             )
         };
         if sent > 0 {
-            return Some(sent as usize);
+            return Ok(sent as usize);
         }
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return None;
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error.raw_os_error().unwrap_or(0));
         }
     }
 }

@@ -5,51 +5,45 @@ use std::{io, net::UdpSocket};
 use sluice_frames::{Route, Turn};
 
 use super::sys;
-use crate::slots::Slots;
+use crate::runs::Runs;
 
 pub(super) struct Transmit {
-    slots: Slots,
-    /// Of each committed slot, counted from 0, its socket. All are sent at the next flush, which starts again at 0.
-    sockets: Vec<u8>,
-    /// Which sockets are IPv6 ones.
-    families: Vec<bool>,
+    runs: Runs,
 }
 
 impl Transmit {
-    pub(super) fn new(families: Vec<bool>, slots: usize) -> io::Result<Transmit> {
-        Ok(Transmit { slots: Slots::new(slots)?, sockets: Vec::with_capacity(slots), families })
+    pub(super) fn new(families: &[bool], slots: usize, segments_max: usize) -> io::Result<Transmit> {
+        Ok(Transmit { runs: Runs::new(slots, families, segments_max)? })
     }
 
     pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
-        let next = self.sockets.len();
-        (next < self.slots.count()).then(|| self.slots.bytes_mut(next))
+        self.runs.slot()
     }
 
     pub(super) fn commit(&mut self, bytes: usize, to: Route) {
-        let slot = self.sockets.len();
-        self.slots.address_to(slot, bytes, to.peer, self.families[usize::from(to.socket)]);
-        self.sockets.push(to.socket);
+        self.runs.commit(bytes, to, 0);
     }
 
-    /// One system call per run of datagrams through the same socket, and one more per refused datagram.
+    /// One system call per sequence of runs through the same socket, and one more per refused run.
     pub(super) fn flush(&mut self, sockets: &[UdpSocket], turn: &mut Turn) {
+        let count = self.runs.count();
+        (0..count).for_each(|run| self.runs.describe(run));
         let mut next = 0;
-        while next < self.sockets.len() {
-            let socket = self.sockets[next];
-            let run = self.sockets[next..].iter().take_while(|&&other| other == socket).count();
-            // SAFETY: these slots were committed, so their headers describe them fully, and the call is over when it returns.
-            let sent = unsafe { sys::send(&sockets[usize::from(socket)], self.slots.header(next), run) };
-            match sent {
-                Some(sent) => {
-                    turn.sent += sent;
+        while next < count {
+            let socket = self.runs.socket(next);
+            let batch = (next..count).take_while(|&run| self.runs.socket(run) == socket).count();
+            // SAFETY: these runs were described just now, and the call is over when it returns.
+            match unsafe { sys::send(&sockets[socket], self.runs.header(next), batch) } {
+                Ok(sent) => {
+                    (next..next + sent).for_each(|run| self.runs.sent(run, turn));
                     next += sent;
                 }
-                None => {
-                    turn.send_errors += 1;
+                Err(errno) => {
+                    self.runs.refused(next, &sockets[socket], errno, turn);
                     next += 1;
                 }
             }
         }
-        self.sockets.clear();
+        self.runs.clear();
     }
 }

@@ -48,7 +48,7 @@ impl Uring {
         let (ring, _) = sys::open(sockets.len(), config)?;
         let waker = Waker::new()?;
         let receive = rx::Receive::new(&ring, &sockets, &waker, config.receive_frames)?;
-        let transmit = tx::Transmit::new(sockets, families, config.transmit_slots)?;
+        let transmit = tx::Transmit::new(sockets, &families, config.transmit_slots, config.segments_max)?;
         let (receive, transmit) = (ManuallyDrop::new(receive), ManuallyDrop::new(transmit));
         Ok(Uring { ring, waker, running: false, receive, transmit })
     }
@@ -63,6 +63,7 @@ impl Uring {
         if !self.running {
             return true;
         }
+        self.transmit.queue(&mut self.ring);
         if sys::cancel(&mut self.ring).is_err() {
             return false;
         }
@@ -93,7 +94,7 @@ impl Tx for Uring {
     }
 
     fn commit(&mut self, bytes: usize, to: Route) {
-        self.transmit.commit(&mut self.ring, bytes, to);
+        self.transmit.commit(bytes, to);
     }
 }
 
@@ -104,6 +105,7 @@ impl Backend for Uring {
             sys::enable(&self.ring)?;
             self.running = true;
         }
+        self.transmit.queue(&mut self.ring);
         self.receive.prepare(&mut self.ring, pool, &mut turn)?;
         // Sends complete while they are submitted: what is waited for is one completion more.
         sys::enter(&self.ring, self.transmit.in_flight() + 1, wait)?;
@@ -150,7 +152,7 @@ pub(crate) fn permitted() -> Result<String, String> {
 }
 
 /// What a trial sets aside: little.
-const TRIAL: Config = Config { receive_frames: 4, transmit_slots: 4 };
+const TRIAL: Config = Config { receive_frames: 4, transmit_slots: 4, segments_max: 1 };
 
 fn try_loopback() -> io::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -230,6 +232,7 @@ mod tests {
                 sys::enable(&self.ring).unwrap();
                 self.running = true;
             }
+            self.transmit.queue(&mut self.ring);
             sys::enter(&self.ring, 1, Duration::ZERO).unwrap();
             for completion in self.ring.completion() {
                 let Request::Send(slot) = Request::of(&completion) else { panic!("only sends are under way") };

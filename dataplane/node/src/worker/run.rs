@@ -183,7 +183,11 @@ impl Worker {
         counters.received.add(turn.received as u64);
         counters.drop_backend.add(turn.dropped as u64);
         counters.starved.add(turn.starved as u64);
+        counters.sent.add(turn.sent as u64);
+        counters.sends.add(turn.sends as u64);
+        counters.unsegmented.add(turn.unsegmented as u64);
         counters.send_errors.add(turn.send_errors as u64);
+        counters.send_too_long.add(turn.send_too_long as u64);
         Ok(())
     }
 
