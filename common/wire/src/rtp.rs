@@ -5,7 +5,7 @@ mod extension;
 
 use thiserror::Error;
 
-pub use self::extension::{ExtensionWriter, Extensions};
+pub use self::extension::{ExtensionSize, ExtensionWriter, Extensions};
 use crate::bytes::{put, u16_at, u32_at};
 
 /// Bytes of the header before CSRCs and extensions.

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use sluice_wire::{
     Micros, exercise,
     rtcp::{self, Compound, Packet, ReportBlock, SenderInfo},
-    rtp::{self, ExtensionWriter, Header, HeaderFields},
+    rtp::{self, ExtensionSize, ExtensionWriter, Header, HeaderFields},
     sequence::{Extender, distance_u8, distance_u15, distance_u16, is_newer_u16, is_newer_u32},
 };
 
@@ -96,10 +96,13 @@ proptest! {
         let mut packet = [0xAA; 1200];
         let len = rtp::write_header(&mut packet, fields).unwrap();
         let mut writer = ExtensionWriter::new(&mut packet, len);
+        let mut size = ExtensionSize::default();
         for (id, value) in &extensions {
             writer.push(*id, value).unwrap();
+            size.push(*id, value.len());
         }
         let start = writer.finish().unwrap();
+        prop_assert_eq!(start, len + size.bytes());
         packet[start..start + payload.len()].copy_from_slice(&payload);
         let len = rtp::pad(&mut packet, start + payload.len(), padding).unwrap();
         let packet = &packet[..len];

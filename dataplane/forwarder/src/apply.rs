@@ -55,7 +55,7 @@ impl Forwarder {
         };
         let is_rekeyed = peer.keys.replace(Keys { material: material.clone(), receiver, sender }).is_some();
         if is_rekeyed {
-            self.counters.drop_unroutable += peer.egress.purge(None, pool);
+            self.counters.drop_unroutable += peer.egress.purge(None, &mut self.queues, pool);
             peer.retired.clear();
             for &index in &peer.subscriptions {
                 if let Some(subscription) = self.subscriptions.get_mut(index) {
@@ -86,7 +86,7 @@ impl Forwarder {
     pub(crate) fn unroute(&mut self, peer_index: u32, pool: &mut Pool) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
         peer.route = None;
-        self.counters.drop_unroutable += peer.egress.purge(None, pool);
+        self.counters.drop_unroutable += peer.egress.purge(None, &mut self.queues, pool);
     }
 
     fn put_transport(&mut self, now: Micros, transport: &messages::Transport) {
@@ -105,9 +105,8 @@ impl Forwarder {
             return;
         }
         let random = self.random.next();
-        let queue = self.config.egress_queue_max.next_power_of_two();
         let Some(call_index) = self.enter_call(transport.call) else { return self.refuse_transport(transport.id) };
-        match self.peers.insert(Peer::new(transport, call_index, queue, random)) {
+        match self.peers.insert(Peer::new(transport, call_index, random)) {
             Ok(index) => {
                 self.peer_map.insert(transport.id.0, index);
                 self.tick.start(now);
@@ -291,11 +290,11 @@ impl Forwarder {
         }
         if let Some(mut peer) = self.peers.remove(index) {
             peer.due = Due::NONE;
-            peer.egress.purge(None, pool);
+            peer.egress.purge(None, &mut self.queues, pool);
             self.leave_call(peer.call_index);
         }
         self.timers.set(index, Micros::NEVER);
-        self.ready.remove(index);
+        self.pace.remove(index);
     }
 
     fn remove_track(&mut self, id: TrackId, pool: &mut Pool) {
@@ -325,7 +324,7 @@ impl Forwarder {
         }
         if let Some(peer) = self.peers.get_mut(receiver) {
             peer.subscriptions.retain(|&s| s != index);
-            peer.egress.purge(Some(index), pool);
+            peer.egress.purge(Some(index), &mut self.queues, pool);
             peer.retire(ssrc, subscription.rewriter.next_index());
             if let Some(rtx_ssrc) = rtx_ssrc {
                 peer.retire(rtx_ssrc, subscription.rtx_next);

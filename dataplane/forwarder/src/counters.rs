@@ -32,6 +32,8 @@ counters! {
     sent_packets,
     /// Their bytes on the wire.
     sent_bytes,
+    /// Of these, padding that makes packets leave together.
+    sent_padding_bytes,
     /// RTCP compounds written to transmit slots.
     sent_rtcp,
     /// Of the sent packets, those that answer a NACK.
@@ -104,6 +106,8 @@ counters! {
     refuse_keys,
     /// Events dropped: the caller polls too seldom.
     drop_events,
+    /// How long video is held now, in microseconds.
+    hold_us,
     /// Frames taken from histories early, as packet memory ran low.
     history_squeezed,
     /// Subscriptions without retransmission, as `histories_max` was reached.

@@ -56,6 +56,11 @@ impl History {
         self.slots[self.place(index)].filter(|kept| kept.index == index).map(|kept| kept.frame)
     }
 
+    /// The frame whose index has these low bits.
+    pub(crate) fn frame_by_low(&self, low: u32) -> Option<FrameId> {
+        self.slots[self.place(u64::from(low))].filter(|kept| kept.index as u32 == low).map(|kept| kept.frame)
+    }
+
     /// Lets go of what arrived longer than `age` ago; returns how many frames that were.
     pub(crate) fn expire(&mut self, now: Micros, age: Duration, pool: &mut Pool) -> u64 {
         let mut expired = 0;
@@ -91,23 +96,85 @@ impl History {
     }
 }
 
-/// What went out under one number, complete enough to build the same bytes again.
+/// What went out under one number, complete enough to build the same bytes again. Small, as there are hundreds for each
+/// subscription and one is written for each packet: indices are kept as far as they tell apart what can be meant.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sent {
-    pub(crate) out: Outgoing,
-    /// Where the frame is in the [`History`] of the layer it came from.
-    pub(crate) source_index: u64,
-    pub(crate) generation: u32,
-    pub(crate) encoding: u8,
-    /// False in a ring's unused places.
-    pub(crate) valid: bool,
-    /// Whether it has left already; then its header is settled.
-    pub(crate) left: bool,
+    /// Low bits of the outgoing index.
+    index: u32,
+    /// Low bits of the index in the [`History`] of the layer it came from.
+    source_index: u32,
+    timestamp: u32,
+    /// 24 bits of abs-send-time, then 8 of the length of the padding.
+    stamp: u32,
     pub(crate) transport_sequence: u16,
-    pub(crate) abs_send_time: u32,
+    picture_id: u16,
     /// Milliseconds, wrapping.
-    pub(crate) resent_ms: u32,
+    pub(crate) resent_ms: u16,
+    generation: u16,
+    tl0: u8,
+    /// Two bits of the encoding, [`VALID`] and [`LEFT`].
+    state: u8,
     pub(crate) resends: u8,
+}
+
+/// The place of the ring is in use.
+const VALID: u8 = 1 << 7;
+/// It has left already; its header is settled.
+const LEFT: u8 = 1 << 6;
+const ENCODING: u8 = 3;
+
+impl Sent {
+    pub(crate) fn new(out: Outgoing, source_index: u64, generation: u32, encoding: u8) -> Sent {
+        Sent {
+            index: out.index as u32,
+            source_index: source_index as u32,
+            timestamp: out.timestamp,
+            picture_id: out.picture_id,
+            tl0: out.tl0,
+            generation: generation as u16,
+            state: VALID | encoding & ENCODING,
+            ..Sent::default()
+        }
+    }
+
+    /// It leaves, for the first time.
+    pub(crate) fn leave(&mut self, transport_sequence: u16, abs_send_time: u32, padding: u8) {
+        self.state |= LEFT;
+        self.transport_sequence = transport_sequence;
+        self.stamp = abs_send_time << 8 | u32::from(padding);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.state & LEFT != 0
+    }
+
+    pub(crate) fn abs_send_time(&self) -> u32 {
+        self.stamp >> 8
+    }
+
+    pub(crate) fn padding(&self) -> u8 {
+        self.stamp as u8
+    }
+
+    pub(crate) fn encoding(&self) -> u8 {
+        self.state & ENCODING
+    }
+
+    /// Whether it came from this numbering of its layer.
+    pub(crate) fn is_of(&self, generation: u32) -> bool {
+        self.generation == generation as u16
+    }
+
+    /// Low bits of the index in the [`History`] of its layer.
+    pub(crate) fn source_index(&self) -> u32 {
+        self.source_index
+    }
+
+    /// What it became, under its whole index.
+    pub(crate) fn out(&self, index: u64) -> Outgoing {
+        Outgoing { index, timestamp: self.timestamp, picture_id: self.picture_id, tl0: self.tl0 }
+    }
 }
 
 /// The newest outgoing numbers of one subscription. Without memory (`histories_max` reached) it remembers nothing.
@@ -128,14 +195,15 @@ impl SentRing {
 
     pub(crate) fn insert(&mut self, sent: Sent) {
         let mask = self.slots.len().wrapping_sub(1);
-        if let Some(slot) = self.slots.get_mut(sent.out.index as usize & mask) {
+        if let Some(slot) = self.slots.get_mut(sent.index as usize & mask) {
             *slot = sent;
         }
     }
 
     pub(crate) fn get_mut(&mut self, index: u64) -> Option<&mut Sent> {
         let mask = self.slots.len().wrapping_sub(1);
-        self.slots.get_mut(index as usize & mask).filter(|sent| sent.valid && sent.out.index == index)
+        let slot = self.slots.get_mut(index as usize & mask)?;
+        (slot.state & VALID != 0 && slot.index == index as u32).then_some(slot)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -14,13 +14,16 @@
 mod apply;
 mod codec;
 mod counters;
+mod egress;
 mod estimate;
 mod events;
 mod feedback;
+mod gather;
 mod history;
 mod layers;
 pub mod limits;
 mod peer;
+mod queue;
 mod receive;
 mod rewrite;
 mod route;
@@ -42,10 +45,13 @@ pub use counters::Counters;
 pub use estimate::Estimator;
 pub use limits::Config;
 
+use egress::Pace;
 use events::Events;
 use peer::Peer;
+use queue::Queues;
 use receive::Meta;
-use send::Ready;
+use route::Pending;
+use send::Desk;
 use speakers::Speakers;
 use subscription::Subscription;
 use table::{Map, Random, Slab};
@@ -97,7 +103,13 @@ pub struct Forwarder {
     outgoing: Map,
     /// What is known of each frame of the pool, by its index.
     meta: Vec<Meta>,
-    ready: Ready,
+    /// What waits for all receivers.
+    queues: Queues,
+    pace: Pace,
+    /// Always there but while it is in use.
+    desk: Option<Box<Desk>>,
+    /// Received and not offered to receivers yet.
+    pending: Pending,
     /// One row per peer.
     timers: Timers,
     tick: Tick,
@@ -132,7 +144,10 @@ impl Forwarder {
             subscriptions: Slab::new(config.subscriptions_max),
             calls: Slab::new(config.peers_max),
             meta: Vec::new(),
-            ready: Ready::new(config.peers_max),
+            queues: Queues::new(config.egress_packets_max),
+            pace: Pace::new(config.peers_max, config.hold),
+            desk: Some(Box::default()),
+            pending: Pending::new(),
             timers: Timers::new(config.peers_max),
             tick: Tick::default(),
             events: Events::new(config.events_max),
@@ -149,6 +164,10 @@ impl Forwarder {
         if self.meta.len() < pool.capacity() {
             // Once: a worker has one pool for life.
             self.meta.resize(pool.capacity(), Meta::default());
+        }
+        if !matches!(input, Input::Datagram { .. }) {
+            // They were received before.
+            self.distribute(now, pool);
         }
         match input {
             Input::Put(entry) => self.put(now, entry, pool),
@@ -181,6 +200,7 @@ impl Forwarder {
     /// Runs what is due and writes what is ready into transmit slots. Call it until it returns none: then nothing happens
     /// before the next input or [`Forwarder::wake`]. When `tx` has no slot left it returns too and continues next time.
     pub fn poll(&mut self, now: Micros, pool: &mut Pool, tx: &mut impl Tx) -> Option<Output> {
+        self.distribute(now, pool);
         self.run_tick(now, pool);
         while let Some(peer) = self.timers.pop(now) {
             self.fire(peer);
@@ -192,10 +212,10 @@ impl Forwarder {
     /// When [`Forwarder::poll`] wants to be called at the latest; [`Micros::NEVER`] if there is nothing to wait for, and
     /// the past if something waits for a transmit slot.
     pub fn wake(&self) -> Micros {
-        if !self.ready.is_empty() || !self.events.is_empty() {
+        if !self.pending.is_empty() || !self.events.is_empty() {
             return Micros(0);
         }
-        self.timers.next().min(self.tick.next())
+        self.timers.next().min(self.tick.next()).min(self.pace.due())
     }
 
     /// What happened so far.

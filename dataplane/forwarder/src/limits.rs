@@ -19,8 +19,18 @@ pub struct Config {
     /// still flows but is not retransmitted.
     pub histories_max: usize,
     /// Packets waiting for one receiver, separately for audio, retransmissions and video. Raising it rides out longer
-    /// stalls of the transmit side at the price of delay, lowering it drops sooner. Rounded up to a power of two.
+    /// stalls of the transmit side at the price of delay, lowering it drops sooner.
     pub egress_queue_max: usize,
+    /// Packets waiting for all receivers together, 32 bytes each. A key frame of 40 packets to 2,000 receivers is 80,000;
+    /// beyond it packets are dropped and counted.
+    pub egress_packets_max: usize,
+    /// Longest time that video waits for more that can leave with it. It is reached when the worker is busy: an idle one
+    /// holds nothing, and audio, repairs and RTCP never wait. Raising it makes sends longer and cheaper per packet, and
+    /// delays video by as much.
+    pub hold: Duration,
+    /// Padding that makes packets equally long so that they leave together, in thousandths of the bytes sent. Raising it
+    /// makes sends longer where packets differ much, and costs receivers that much more bandwidth; 0 pads nothing.
+    pub padding_permille: u32,
     /// Video packets kept per layer for retransmission. Raising it answers NACKs over longer round trips and holds more
     /// frames. Rounded up to a power of two, at most [`VIDEO_RECORDS`].
     pub history_video_packets: usize,
@@ -42,6 +52,9 @@ impl Default for Config {
             subscriptions_max: 32_768,
             histories_max: 4096,
             egress_queue_max: 512,
+            egress_packets_max: 131_072,
+            hold: Duration::from_millis(2),
+            padding_permille: 30,
             history_video_packets: 512,
             history_audio_packets: 64,
             history: Duration::from_secs(1),
@@ -57,10 +70,7 @@ impl Config {
     pub fn memory(&self) -> [(&'static str, usize); 6] {
         [
             ("peers", self.peers_max * (size_of::<crate::peer::Peer>() + PEER_HEAP_BYTES)),
-            (
-                "egress queues",
-                self.peers_max * 3 * self.egress_queue_max.next_power_of_two() * size_of::<crate::send::Queued>(),
-            ),
+            ("egress queues", crate::queue::Queues::memory(self.egress_packets_max)),
             (
                 "tracks",
                 self.tracks_max
@@ -149,6 +159,12 @@ pub const RESENDS_MAX: u32 = 200;
 
 /// Window of [`RESENDS_MAX`].
 pub const RESEND_PERIOD: Duration = Duration::from_millis(100);
+
+/// Packets a second that a worker sends before it begins to hold video: about 1 % of a core, where nothing is to be saved.
+pub const HOLD_NONE_PPS: u64 = 2_000;
+
+/// Packets a second from which on it holds video for the whole [`Config::hold`]: about a tenth of a core.
+pub const HOLD_FULL_PPS: u64 = 20_000;
 
 /// Calls with participants on one forwarder are at most its peers; speakers reported per call.
 pub const SPEAKERS_MAX: usize = 8;

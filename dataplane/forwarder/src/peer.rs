@@ -7,10 +7,10 @@ use sluice_srtp::{KeyMaterial, Receiver, Sender};
 use sluice_wire::Micros;
 
 use crate::{
+    egress::Egress,
     estimate::{LossCap, Meter},
     feedback::twcc::Arrivals,
     limits::{LABEL_BYTES_MAX, TRACKS_PER_PEER_MAX},
-    send::Egress,
 };
 
 /// A MID or RID.
@@ -114,7 +114,7 @@ impl Received {
 }
 
 impl Peer {
-    pub(crate) fn new(transport: &Transport, call_index: u32, queue: usize, random: u64) -> Peer {
+    pub(crate) fn new(transport: &Transport, call_index: u32, random: u64) -> Peer {
         let mut peer = Peer {
             id: transport.id,
             call_index,
@@ -125,7 +125,7 @@ impl Peer {
             send_extensions: transport.send_extensions,
             tracks: ArrayVec::new(),
             subscriptions: Vec::new(),
-            egress: Egress::new(queue),
+            egress: Egress::default(),
             transport_sequence: random as u16,
             ssrc: (random >> 16) as u32 | 1,
             arrivals: None,

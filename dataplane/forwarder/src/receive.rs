@@ -350,7 +350,7 @@ impl Forwarder {
         };
         if header.payload_len() == 0 {
             self.counters.received_padding += 1;
-            self.leave_out(stream.track, &meta);
+            self.leave_out(now, stream.track, &meta, pool);
             return;
         }
         if muted {
@@ -359,7 +359,7 @@ impl Forwarder {
         }
         if codec::inspect(header.payload(pool.bytes(frame)), &mut meta).is_none() {
             self.counters.drop_malformed += 1;
-            self.leave_out(stream.track, &meta);
+            self.leave_out(now, stream.track, &meta, pool);
             return;
         }
         if is_newest {
@@ -381,7 +381,7 @@ impl Forwarder {
             // After receivers were pointed to the layer: this is what they would ask for.
             self.keyframe_arrived(stream);
         }
-        self.fan_out(now, stream.track, frame, pool);
+        self.defer(now, stream.track, frame, pool);
     }
 
     /// Packets before `index` are missing: ask for them soon, or for a key frame if they are too many.

@@ -1,5 +1,7 @@
-//! Who gets a packet, and as what.
+//! Who gets a packet, and as what. What was received together is offered together: receiver by receiver, all packets of a
+//! track, so that a receiver's rows are fetched from memory once for all of them.
 
+use arrayvec::ArrayVec;
 use sluice_frames::{FrameId, Pool};
 use sluice_messages::{Event, Kind};
 use sluice_wire::Micros;
@@ -7,12 +9,15 @@ use sluice_wire::Micros;
 use crate::{
     Forwarder,
     counters::Counters,
+    egress::Lane,
     feedback::report::{SenderClock, ntp_span, units},
     history::Sent,
     limits::REPORT_FIRST,
+    queue::Queued,
     receive::Meta,
-    send::{Lane, Queued},
+    rewrite::Outgoing,
     subscription::{Source, Subscription, Temporal},
+    track::Track,
 };
 
 /// What a switch needs to know of the source.
@@ -26,62 +31,106 @@ struct Context {
 
 /// What became of a packet for one receiver.
 enum Verdict {
-    /// Goes out; true if the receiver was switched to this source here.
-    Out(Sent, bool),
+    /// Goes out; `switched` if the receiver was switched to this source here.
+    Out { sent: Sent, out: Outgoing, switched: bool },
     /// Not this one.
     No,
     /// The receiver waits for a key frame of this layer.
     Waiting,
 }
 
+/// Packets that are offered together at most. More share the fetches among more, and keep more frames out of the pool for a
+/// moment; a frame of video is seldom more than this.
+const BATCH: usize = 32;
+
+/// Packets that were received and not offered yet, with their tracks.
+pub(crate) struct Pending(ArrayVec<(u32, FrameId), BATCH>);
+
+impl Pending {
+    pub(crate) fn new() -> Pending {
+        Pending(ArrayVec::new())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Forwarder {
-    /// Queues a packet for every receiver of its layer.
-    pub(crate) fn fan_out(&mut self, now: Micros, track_index: u32, frame: FrameId, pool: &mut Pool) {
-        let meta = self.meta[frame.index()];
-        let Some(track) = self.tracks.get(track_index) else { return };
-        let (mut waiting, mut switched) = (false, false);
-        for n in 0..track.subscribers.len() {
+    /// Remembers a packet that is to be offered to the receivers of its track with the next [`Forwarder::distribute`].
+    pub(crate) fn defer(&mut self, now: Micros, track_index: u32, frame: FrameId, pool: &mut Pool) {
+        pool.retain(frame);
+        self.pending.0.push((track_index, frame));
+        // Whatever is in a history has been offered or is pending, which `catch_up` relies on.
+        if self.pending.0.is_full() {
+            self.distribute(now, pool);
+        }
+    }
+
+    /// Offers what was received, track by track.
+    pub(crate) fn distribute(&mut self, now: Micros, pool: &mut Pool) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut pending = std::mem::replace(&mut self.pending.0, ArrayVec::new());
+        while let Some(&(track_index, _)) = pending.first() {
+            let mut frames = ArrayVec::<FrameId, BATCH>::new();
+            pending.retain(|(track, frame)| {
+                let is_of_track = *track == track_index;
+                if is_of_track {
+                    frames.push(*frame);
+                }
+                !is_of_track
+            });
+            self.fan_out(now, track_index, &frames, pool);
+            frames.into_iter().for_each(|frame| pool.release(frame));
+        }
+    }
+
+    /// Queues packets of one track, in order of arrival, for every receiver of their layers.
+    fn fan_out(&mut self, now: Micros, track_index: u32, frames: &[FrameId], pool: &mut Pool) {
+        let count = self.tracks.get(track_index).map_or(0, |track| track.subscribers.len());
+        // Of the frames, one bit each: whether somebody was switched by it, and whether somebody waits for a key frame.
+        const { assert!(BATCH <= u32::BITS as usize) };
+        let (mut switching, mut waiting) = (0u32, 0u32);
+        for n in 0..count {
             let Some(&index) = self.tracks.get(track_index).and_then(|track| track.subscribers.get(n)) else { break };
-            match self.offer(now, index, track_index, frame, &meta, pool) {
-                Some(true) => switched = true,
-                Some(false) => {}
-                None => waiting = true,
+            for (at, &frame) in frames.iter().enumerate() {
+                match self.offer(now, index, track_index, frame, pool) {
+                    Some(true) => {
+                        switching |= 1 << at;
+                        self.catch_up(now, index, track_index, frame, &frames[at + 1..], pool);
+                    }
+                    Some(false) => {}
+                    None => waiting |= 1 << at,
+                }
             }
         }
-        if switched {
+        if switching != 0 {
             self.recount(track_index);
-            self.catch_up(now, track_index, &meta, pool);
         }
-        if waiting {
-            self.want_keyframe(now, track_index, meta.encoding);
+        for (at, frame) in frames.iter().enumerate() {
+            if waiting & (1 << at) != 0 {
+                self.want_keyframe(now, track_index, self.meta[frame.index()].encoding);
+            }
         }
     }
 
     /// Offers a packet to one subscription: whether it was switched by it, or none if it waits for a key frame.
-    fn offer(
-        &mut self,
-        now: Micros,
-        index: u32,
-        track_index: u32,
-        frame: FrameId,
-        meta: &Meta,
-        pool: &mut Pool,
-    ) -> Option<bool> {
+    fn offer(&mut self, now: Micros, index: u32, track_index: u32, frame: FrameId, pool: &mut Pool) -> Option<bool> {
         let Some(track) = self.tracks.get(track_index) else { return Some(false) };
         let Some(subscription) = self.subscriptions.get_mut(index) else { return Some(false) };
+        let meta = &self.meta[frame.index()];
+        if !subscription.is_for(meta) {
+            return Some(false);
+        }
         let Some(peer) = self.peers.get_mut(subscription.receiver) else { return Some(false) };
         if !peer.is_reachable() {
             return Some(false);
         }
-        let layer = track.layers.get(usize::from(meta.encoding));
-        let context = Context {
-            now,
-            kind: track.kind,
-            clock_rate: track.clock_rate(),
-            clock: layer.and_then(|layer| layer.reception.clock),
-        };
-        let (sent, switched) = match subscription.consider(meta, &context, &mut self.counters) {
-            Verdict::Out(sent, switched) => (sent, switched),
+        let context = Context::new(now, track, meta);
+        let (sent, out, switched) = match subscription.consider(meta, &context, &mut self.counters) {
+            Verdict::Out { sent, out, switched } => (sent, out, switched),
             Verdict::No => return Some(false),
             Verdict::Waiting => return None,
         };
@@ -90,14 +139,13 @@ impl Forwarder {
             Kind::Video => Lane::Video,
         };
         subscription.sent.insert(sent);
-        let queued = Queued { frame, subscription: index, out: sent.out };
-        if peer.egress.push(lane, queued, pool) {
-            self.ready.push(subscription.receiver, peer);
+        let queued = Queued { frame, subscription: index, out };
+        if peer.egress.push(lane, queued, self.config.egress_queue_max, &mut self.queues, pool) {
+            self.pace.queued(now, lane, subscription.receiver, &mut peer.egress);
         } else {
             self.counters.drop_queue_full += 1;
         }
         if switched {
-            subscription.catching_up = true;
             if subscription.next_report == Micros::NEVER {
                 subscription.next_report = now + REPORT_FIRST;
                 peer.due.report = peer.due.report.min(subscription.next_report);
@@ -112,30 +160,36 @@ impl Forwarder {
         Some(switched)
     }
 
-    /// A key frame whose first packet came late: what followed it is kept, and goes to those who were switched by it.
-    fn catch_up(&mut self, now: Micros, track_index: u32, first: &Meta, pool: &mut Pool) {
-        let Some(track) = self.tracks.get(track_index) else { return };
-        let highest = track.layers.get(usize::from(first.encoding)).and_then(|layer| layer.window.highest());
-        let following = first.incoming.index + 1..=highest.unwrap_or(0);
-        for n in 0..track.subscribers.len() {
-            let subscriber = self.tracks.get(track_index).and_then(|track| track.subscribers.get(n).copied());
-            let Some(subscription) = subscriber.and_then(|index| self.subscriptions.get_mut(index)) else { continue };
-            if !std::mem::take(&mut subscription.catching_up) {
-                continue;
-            }
-            for index in following.clone() {
-                let layer = self.tracks.get(track_index).and_then(|t| t.layers.get(usize::from(first.encoding)));
-                let Some(frame) = layer.and_then(|layer| layer.history.frame(index)) else { continue };
-                let meta = self.meta[frame.index()];
-                if let Some(subscriber) = subscriber {
-                    self.offer(now, subscriber, track_index, frame, &meta, pool);
-                }
+    /// A receiver was switched by a key frame whose first packet came late: what follows it and is here already goes out
+    /// behind it, except for `later`, which is offered next anyway.
+    fn catch_up(
+        &mut self,
+        now: Micros,
+        index: u32,
+        track_index: u32,
+        first: FrameId,
+        later: &[FrameId],
+        pool: &mut Pool,
+    ) {
+        let Meta { encoding, incoming, .. } = self.meta[first.index()];
+        let highest = self
+            .tracks
+            .get(track_index)
+            .and_then(|track| track.layers.get(usize::from(encoding)))
+            .and_then(|layer| layer.window.highest());
+        for following in incoming.index + 1..=highest.unwrap_or(0) {
+            let layer = self.tracks.get(track_index).and_then(|track| track.layers.get(usize::from(encoding)));
+            let Some(frame) = layer.and_then(|layer| layer.history.frame(following)) else { continue };
+            if !later.contains(&frame) {
+                self.offer(now, index, track_index, frame, pool);
             }
         }
     }
 
     /// A packet that nobody gets (padding, rubbish): what follows closes up for those who get its layer.
-    pub(crate) fn leave_out(&mut self, track_index: u32, meta: &Meta) {
+    pub(crate) fn leave_out(&mut self, now: Micros, track_index: u32, meta: &Meta, pool: &mut Pool) {
+        // What came before it takes its numbers first.
+        self.distribute(now, pool);
         let Some(track) = self.tracks.get(track_index) else { return };
         let source = Source { encoding: meta.encoding, generation: meta.generation };
         for &index in &track.subscribers {
@@ -146,13 +200,29 @@ impl Forwarder {
     }
 }
 
+impl Context {
+    fn new(now: Micros, track: &Track, meta: &Meta) -> Context {
+        let layer = track.layers.get(usize::from(meta.encoding));
+        Context {
+            now,
+            kind: track.kind,
+            clock_rate: track.clock_rate(),
+            clock: layer.and_then(|layer| layer.reception.clock),
+        }
+    }
+}
+
 impl Subscription {
+    /// Whether it gets the packet's layer, or is to get it.
+    fn is_for(&self, meta: &Meta) -> bool {
+        self.target == Some(meta.encoding)
+            || self.current == Some(Source { encoding: meta.encoding, generation: meta.generation })
+    }
+
+    /// Decides about a packet that [is for](Subscription::is_for) this receiver.
     fn consider(&mut self, meta: &Meta, context: &Context, counters: &mut Counters) -> Verdict {
         let source = Source { encoding: meta.encoding, generation: meta.generation };
         let is_current = self.current == Some(source);
-        if !is_current && self.target != Some(meta.encoding) {
-            return Verdict::No;
-        }
         if meta.payload_for(self).is_none() {
             counters.skip_payload += 1;
             if is_current {
@@ -180,15 +250,8 @@ impl Subscription {
             return Verdict::No;
         };
         self.last_sent = context.now;
-        let sent = Sent {
-            out,
-            source_index: meta.incoming.index,
-            generation: meta.generation,
-            encoding: meta.encoding,
-            valid: true,
-            ..Sent::default()
-        };
-        Verdict::Out(sent, !is_current)
+        let sent = Sent::new(out, meta.incoming.index, meta.generation, meta.encoding);
+        Verdict::Out { sent, out, switched: !is_current }
     }
 
     fn start(&mut self, source: Source, context: &Context) {

@@ -1,138 +1,85 @@
-//! What leaves: a queue of references per receiver, and at flush, packet by packet, the header from the subscription, the
-//! payload encrypted from the shared plaintext straight into the transmit slot.
+//! What leaves: packet by packet the header from the subscription, the payload encrypted from the shared plaintext straight
+//! into the transmit slot. `egress.rs` says who is served when, `gather.rs` in which order and with how much padding.
 
-use std::collections::VecDeque;
-
-use sluice_frames::{FrameId, Pool, Route, Tx};
+use arrayvec::ArrayVec;
+use sluice_frames::{Pool, Route, Tx};
 use sluice_messages::{Codec, Extension, ExtensionMap};
 use sluice_wire::{
     Micros,
-    rtp::{ExtensionWriter, HeaderFields, write_header},
+    rtp::{ExtensionSize, ExtensionWriter, FIXED_HEADER_BYTES, HeaderFields, pad, write_header},
     vp8::Patch,
 };
 
-use crate::{Forwarder, estimate::Estimator, peer::Peer, receive::Meta, rewrite::Outgoing};
+use crate::{
+    Forwarder,
+    egress::Lane,
+    estimate::Estimator,
+    gather::{PLAN_MAX, Placed, Waiting, plan},
+    queue::Queued,
+    receive::Meta,
+    rewrite::Outgoing,
+};
 
-/// A packet that waits: one user of its frame.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queued {
-    pub(crate) frame: FrameId,
-    pub(crate) subscription: u32,
-    pub(crate) out: Outgoing,
-}
-
-/// In which order things leave: audio is never delayed behind video, and repairs come before what is new, as the receiver
-/// waits for them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lane {
-    Audio,
-    Resend,
-    Video,
-}
-
-const LANES: [Lane; 3] = [Lane::Audio, Lane::Resend, Lane::Video];
-
-/// What waits for one receiver.
-pub(crate) struct Egress {
-    lanes: [VecDeque<Queued>; LANES.len()],
-    max: usize,
-    /// RTCP is due.
-    pub(crate) rtcp: bool,
-    /// In the [`Ready`] list.
-    ready: bool,
-}
-
-impl Egress {
-    pub(crate) fn new(max: usize) -> Egress {
-        Egress { lanes: std::array::from_fn(|_| VecDeque::with_capacity(max)), max, rtcp: false, ready: false }
-    }
-
-    /// Queues a packet and takes a share in its frame; false if the lane is full.
-    pub(crate) fn push(&mut self, lane: Lane, queued: Queued, pool: &mut Pool) -> bool {
-        let queue = &mut self.lanes[lane as usize];
-        if queue.len() == self.max {
-            return false;
-        }
-        pool.retain(queued.frame);
-        queue.push_back(queued);
-        true
-    }
-
-    fn pop(&mut self) -> Option<(Lane, Queued)> {
-        LANES.into_iter().find_map(|lane| Some((lane, self.lanes[lane as usize].pop_front()?)))
-    }
-
-    /// Lets go of what waits for a subscription, or of everything; returns how many packets that were.
-    pub(crate) fn purge(&mut self, subscription: Option<u32>, pool: &mut Pool) -> u64 {
-        let mut purged = 0;
-        for queue in &mut self.lanes {
-            queue.retain(|queued| {
-                let goes = subscription.is_none_or(|s| s == queued.subscription);
-                if goes {
-                    pool.release(queued.frame);
-                    purged += 1;
-                }
-                !goes
-            });
-        }
-        purged
-    }
-}
-
-/// Peers that have something to send, each once.
-pub(crate) struct Ready {
-    peers: VecDeque<u32>,
-}
-
-impl Ready {
-    pub(crate) fn new(max: usize) -> Ready {
-        Ready { peers: VecDeque::with_capacity(max) }
-    }
-
-    pub(crate) fn push(&mut self, index: u32, peer: &mut Peer) {
-        if !std::mem::replace(&mut peer.egress.ready, true) {
-            self.peers.push_back(index);
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.peers.is_empty()
-    }
-
-    pub(crate) fn remove(&mut self, index: u32) {
-        self.peers.retain(|&peer| peer != index);
-    }
+/// Where a run is planned; made once.
+#[derive(Default)]
+pub(crate) struct Desk {
+    queued: ArrayVec<Queued, PLAN_MAX>,
+    waiting: ArrayVec<Waiting, PLAN_MAX>,
+    placed: ArrayVec<Placed, PLAN_MAX>,
 }
 
 impl Forwarder {
-    /// Writes what waits into transmit slots, receiver by receiver, until there is nothing more or no slot. This is where
-    /// packets for one receiver come together: holding them back for a while, and ordering and padding them into runs of
-    /// equal size, belongs here.
+    /// Writes what is to leave now into transmit slots: first what is urgent, of all receivers, then the video whose hold is
+    /// over, receiver by receiver, until there is nothing more or no slot.
     pub(crate) fn flush(&mut self, now: Micros, pool: &mut Pool, tx: &mut impl Tx) {
-        while let Some(&peer_index) = self.ready.peers.front() {
+        while let Some(index) = self.pace.pop_due(now) {
+            if let Some(peer) = self.peers.get_mut(index) {
+                self.pace.release(index, &mut peer.egress);
+            }
+        }
+        while let Some(index) = self.pace.next_urgent() {
             loop {
                 let Some(slot) = tx.slot() else { return };
-                match self.write_next(now, peer_index, slot, pool) {
+                match self.write_urgent(now, index, slot, pool) {
                     Some((bytes, route)) => tx.commit(bytes, route),
                     None => break,
                 }
             }
-            self.ready.peers.pop_front();
-            if let Some(peer) = self.peers.get_mut(peer_index) {
-                peer.egress.ready = false;
-            }
+            self.pace.served_urgent(self.peers.get_mut(index).map(|peer| &mut peer.egress));
         }
+        let Some(mut desk) = self.desk.take() else { return };
+        while let Some(index) = self.pace.next_released() {
+            while self.write_run(now, index, &mut desk, pool, tx) {}
+            let egress = self.peers.get_mut(index).map(|peer| &mut peer.egress);
+            if egress.as_ref().is_some_and(|egress| egress.video() > 0) {
+                break;
+            }
+            self.pace.served_released(egress);
+        }
+        self.desk = Some(desk);
     }
 
-    /// Writes the next packet for a peer; none if nothing waits.
-    fn write_next(&mut self, now: Micros, peer_index: u32, slot: &mut [u8], pool: &mut Pool) -> Option<(usize, Route)> {
+    /// Where a peer's packets go; none, with all that waits for it counted and gone, if nowhere.
+    fn destination(&mut self, peer_index: u32, pool: &mut Pool) -> Option<Route> {
         let peer = self.peers.get_mut(peer_index)?;
-        let Some(route) = peer.route.filter(|_| peer.keys.is_some()) else {
+        let route = peer.route.filter(|_| peer.keys.is_some());
+        if route.is_none() {
             peer.egress.rtcp = false;
-            self.counters.drop_unroutable += peer.egress.purge(None, pool);
-            return None;
-        };
-        if peer.egress.rtcp {
+            self.counters.drop_unroutable += peer.egress.purge(None, &mut self.queues, pool);
+        }
+        route
+    }
+
+    /// Writes the next RTCP, audio or repair packet for a peer; none if nothing of it waits.
+    fn write_urgent(
+        &mut self,
+        now: Micros,
+        peer_index: u32,
+        slot: &mut [u8],
+        pool: &mut Pool,
+    ) -> Option<(usize, Route)> {
+        let route = self.destination(peer_index, pool)?;
+        if self.peers.get(peer_index)?.egress.rtcp {
             let written = self.write_rtcp(now, peer_index, slot);
             let peer = self.peers.get_mut(peer_index)?;
             if written > 0 {
@@ -149,28 +96,77 @@ impl Forwarder {
             self.arm(peer_index);
         }
         loop {
-            let (lane, queued) = self.peers.get_mut(peer_index)?.egress.pop()?;
-            let written = self.write_packet(now, peer_index, lane, &queued, slot, pool);
+            let (lane, queued) = self.peers.get_mut(peer_index)?.egress.pop_urgent(&mut self.queues)?;
+            let written = self.write_packet(now, peer_index, lane, &queued, 0, slot, pool);
             pool.release(queued.frame);
             if let Some(bytes) = written {
-                self.counters.sent_packets += 1;
-                self.counters.sent_bytes += bytes as u64;
-                if let Some(peer) = self.peers.get_mut(peer_index) {
-                    peer.estimator.on_sent(now, bytes);
-                }
                 return Some((bytes, route));
             }
         }
     }
 
-    /// Header, then what of the payload differs from the shared plaintext, then the rest of it, sealed. None, counted, if
-    /// it can no longer be sent.
+    /// Writes up to [`PLAN_MAX`] video packets of a peer in the order that makes the longest runs; false if none waits or
+    /// there is no slot.
+    fn write_run(&mut self, now: Micros, peer_index: u32, desk: &mut Desk, pool: &mut Pool, tx: &mut impl Tx) -> bool {
+        let Some(route) = self.destination(peer_index, pool) else { return false };
+        let room = tx.room().min(PLAN_MAX);
+        let Some(peer) = self.peers.get_mut(peer_index) else { return false };
+        desk.queued.clear();
+        while desk.queued.len() < room
+            && let Some(queued) = peer.egress.pop_video(&mut self.queues)
+        {
+            desk.queued.push(queued);
+        }
+        if desk.queued.is_empty() {
+            return false;
+        }
+        desk.waiting.clear();
+        let lengths = desk.queued.iter();
+        desk.waiting.extend(lengths.map(|queued| Waiting {
+            stream: queued.subscription,
+            bytes: self.wire_bytes(peer_index, queued, pool) as u32,
+        }));
+        if let Some(peer) = self.peers.get_mut(peer_index) {
+            plan(&desk.waiting, &mut peer.egress.budget, self.config.padding_permille, &mut desk.placed);
+        }
+        for placed in &desk.placed {
+            let queued = &desk.queued[usize::from(placed.waiting)];
+            let written = tx
+                .slot()
+                .and_then(|slot| self.write_packet(now, peer_index, Lane::Video, queued, placed.padding, slot, pool));
+            if let Some(bytes) = written {
+                tx.commit(bytes, route);
+            }
+            pool.release(queued.frame);
+        }
+        true
+    }
+
+    /// How long a video packet will be on the wire.
+    fn wire_bytes(&self, peer_index: u32, queued: &Queued, pool: &Pool) -> usize {
+        let (Some(meta), Some(subscription), Some(peer)) = (
+            self.meta.get(queued.frame.index()),
+            self.subscriptions.get(queued.subscription),
+            self.peers.get(peer_index),
+        ) else {
+            return 0;
+        };
+        let Some((_, payload_start)) = meta.payload_for(subscription) else { return 0 };
+        let tag = peer.keys.as_ref().map_or(0, |keys| keys.sender.profile().tag_len());
+        let extensions = extensions_bytes(meta, pool.bytes(queued.frame), &peer.send_extensions, &subscription.mid);
+        FIXED_HEADER_BYTES + extensions + usize::from(meta.payload_end).saturating_sub(payload_start) + tag
+    }
+
+    /// Header, then what of the payload differs from the shared plaintext, then the rest of it and `padding` bytes of padding,
+    /// sealed. None, counted, if it can no longer be sent.
+    #[allow(clippy::too_many_arguments, reason = "everything that makes one packet, passed on once")]
     fn write_packet(
         &mut self,
         now: Micros,
         peer_index: u32,
         lane: Lane,
         queued: &Queued,
+        padding: u8,
         slot: &mut [u8],
         pool: &Pool,
     ) -> Option<usize> {
@@ -191,19 +187,19 @@ impl Forwarder {
 
         // A packet that is sent again under its own number must be the same byte for byte, header included.
         let record = subscription.sent.get_mut(queued.out.index);
-        let (transport_sequence, abs_send_time) = match &record {
-            Some(sent) if is_plain_resend => (sent.transport_sequence, sent.abs_send_time),
+        let (transport_sequence, abs_send_time, padding) = match &record {
+            Some(sent) if is_plain_resend => (sent.transport_sequence, sent.abs_send_time(), sent.padding()),
             None if is_plain_resend => {
                 self.counters.drop_stale += 1;
                 return None;
             }
             _ => {
                 peer.transport_sequence = peer.transport_sequence.wrapping_add(1);
-                (peer.transport_sequence, abs_send_time(now))
+                (peer.transport_sequence, abs_send_time(now), padding)
             }
         };
         if let Some(sent) = record.filter(|_| lane != Lane::Resend) {
-            (sent.left, sent.transport_sequence, sent.abs_send_time) = (true, transport_sequence, abs_send_time);
+            sent.leave(transport_sequence, abs_send_time, padding);
         }
 
         let (ssrc, payload_type, index) = match rtx {
@@ -231,21 +227,33 @@ impl Forwarder {
                 slot.get_mut(written..written + 2)?.copy_from_slice(&(queued.out.index as u16).to_be_bytes());
                 written += 2;
             }
-            let patched = write_descriptor(slot, written, meta, payload, &queued.out)?;
+            let at = written;
+            written += write_descriptor(slot, written, meta, payload, &queued.out)?;
+            let mut rest = &payload[written - at..];
+            if padding > 0 {
+                // What is padded is copied: the padding belongs behind the payload, and the cipher takes one piece from elsewhere.
+                slot.get_mut(written..written + rest.len())?.copy_from_slice(rest);
+                written = pad(slot, written + rest.len(), padding)?;
+                rest = &[];
+            }
             let sender = &peer.keys.as_ref()?.sender;
-            sender.seal_in_slot(slot, header_len, written + patched, &payload[patched..], (index >> 16) as u32).ok()
+            sender.seal_in_slot(slot, header_len, written, rest, (index >> 16) as u32).ok()
         });
-        if sealed.is_none() {
+        let Some(bytes) = sealed else {
             self.counters.drop_seal += 1;
             return None;
-        }
+        };
+        self.counters.sent_packets += 1;
+        self.counters.sent_bytes += bytes as u64;
+        self.counters.sent_padding_bytes += u64::from(padding);
+        peer.estimator.on_sent(now, bytes);
         if lane == Lane::Resend {
             self.counters.sent_resends += 1;
         } else {
             subscription.packets = subscription.packets.wrapping_add(1);
             subscription.octets = subscription.octets.wrapping_add(payload.len() as u32);
         }
-        sealed
+        Some(bytes)
     }
 }
 
@@ -289,6 +297,29 @@ fn write_extensions(
         }
     }
     writer.finish()
+}
+
+/// How many bytes [`write_extensions`] will append.
+fn extensions_bytes(meta: &Meta, packet: &[u8], allowed: &ExtensionMap, mid: &str) -> usize {
+    let mut size = ExtensionSize::default();
+    if let Some(id) = allowed.id(Extension::Mid)
+        && !mid.is_empty()
+    {
+        size.push(id, mid.len());
+    }
+    for (extension, length) in [(Extension::TransportCc, 2), (Extension::AbsSendTime, 3)] {
+        if let Some(id) = allowed.id(extension) {
+            size.push(id, length);
+        }
+    }
+    let mut rest = meta.passthrough(packet);
+    while let [extension, length, tail @ ..] = rest {
+        rest = tail.get(usize::from(*length)..).unwrap_or_default();
+        if let Some(id) = Extension::ALL.get(usize::from(*extension)).and_then(|extension| allowed.id(*extension)) {
+            size.push(id, usize::from(*length));
+        }
+    }
+    size.bytes()
 }
 
 /// Writes the beginning of the payload as far as this receiver's differs from the shared one: VP8's descriptor with the

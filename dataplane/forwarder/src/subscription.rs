@@ -44,8 +44,6 @@ pub(crate) struct Subscription {
     pub(crate) reported: Option<Option<u8>>,
     /// When it was first forwarded.
     pub(crate) started: Micros,
-    /// Switched by a late packet; what followed it is still to come.
-    pub(crate) catching_up: bool,
     /// Result of an allocation under way.
     pub(crate) fresh_cap: u8,
 }
@@ -94,7 +92,6 @@ impl Subscription {
             next_report: Micros::NEVER,
             reported: None,
             started: Micros(0),
-            catching_up: false,
             fresh_cap: 0,
         };
         subscription.payloads.extend(entry.payloads.iter().copied().take(PAYLOADS_MAX));

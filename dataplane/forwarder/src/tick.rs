@@ -63,6 +63,8 @@ impl Forwarder {
         }
         if take(&mut self.tick.sweep, SWEEP_PERIOD, now) {
             self.sweep(now, pool);
+            self.pace.adapt(now, self.counters.sent_packets);
+            self.counters.hold_us = self.pace.hold().as_micros() as u64;
         }
         if take(&mut self.tick.second, SECOND, now) {
             self.choose_temporal();

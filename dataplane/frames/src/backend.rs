@@ -51,6 +51,9 @@ pub trait Tx {
     /// is committed. Its contents are undefined: the caller writes all it commits.
     fn slot(&mut self) -> Option<&mut [u8]>;
 
+    /// How many slots can be lent one after the other at least: none if [`Tx::slot`] lends none.
+    fn room(&self) -> usize;
+
     /// Sends the first `bytes` of the slot lent last. Order per route is kept. It leaves with the next turn at the latest.
     ///
     /// Consecutive commits to one route with the same length, of which the last may be shorter, leave as one send where the

@@ -103,6 +103,13 @@ impl Tx for AnyBackend {
         }
     }
 
+    fn room(&self) -> usize {
+        match self {
+            AnyBackend::Uring(uring) => uring.room(),
+            AnyBackend::Mmsg(mmsg) => mmsg.room(),
+        }
+    }
+
     fn commit(&mut self, bytes: usize, to: Route) {
         match self {
             AnyBackend::Uring(uring) => uring.commit(bytes, to),

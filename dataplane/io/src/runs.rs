@@ -89,9 +89,14 @@ impl Runs {
         self.runs.len()
     }
 
+    /// Datagrams of any length and to anybody that there is room for.
+    pub(crate) fn room(&self) -> usize {
+        (self.runs_max - self.runs.len()).min((self.memory.bytes() - self.cursor) / FRAME_BYTES)
+    }
+
     /// Where the next datagram is to be written, if there is room for it.
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.runs.len() == self.runs_max || self.cursor + FRAME_BYTES > self.memory.bytes() {
+        if self.room() == 0 {
             return None;
         }
         // SAFETY: needed to view mapped memory. The span is inside the mapping (checked above), begins behind all that was

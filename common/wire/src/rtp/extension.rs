@@ -162,3 +162,29 @@ impl<'a> ExtensionWriter<'a> {
         Some(())
     }
 }
+
+/// How long a block that [`ExtensionWriter`] writes becomes, from what is pushed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExtensionSize {
+    elements: usize,
+    values: usize,
+    needs_two_bytes: bool,
+}
+
+impl ExtensionSize {
+    /// An element with a value of `len` bytes. One that the writer would refuse (`id` zero, over 255 bytes) does not count.
+    pub fn push(&mut self, id: u8, len: usize) {
+        if id == 0 || len > usize::from(u8::MAX) {
+            return;
+        }
+        self.elements += 1;
+        self.values += len;
+        self.needs_two_bytes |= id >= STOP_ID || !(1..=16).contains(&len);
+    }
+
+    /// Bytes behind the header: none without elements, else a whole number of words.
+    pub fn bytes(&self) -> usize {
+        let heads = if self.needs_two_bytes { 2 * self.elements } else { self.elements };
+        if self.elements == 0 { 0 } else { 4 + (heads + self.values).next_multiple_of(4) }
+    }
+}

@@ -11,9 +11,10 @@ use sluice_wire::{
 use super::report::SenderClock;
 use crate::{
     Forwarder,
+    egress::Lane,
     estimate::Estimator,
     limits::{RESEND_PERIOD, RESENDS_MAX},
-    send::{Lane, Queued},
+    queue::Queued,
     stream::Stream,
 };
 
@@ -154,7 +155,7 @@ impl Forwarder {
         let newest = subscription.rewriter.next_index().wrapping_sub(1);
         let distance = newest.wrapping_sub(u64::from(sequence)) as u16;
         let out_index = newest.wrapping_sub(u64::from(distance));
-        let now_ms = (now.0 / 1000) as u32;
+        let now_ms = (now.0 / 1000) as u16;
         let spacing_ms = (peer.rtt_us / 1000 / 2).max(RESEND_SPACING_MS);
         let Some(sent) = subscription.sent.get_mut(out_index).filter(|_| subscription.ssrc == ssrc) else {
             self.counters.nack_unknown += 1;
@@ -164,25 +165,25 @@ impl Forwarder {
             (peer.resends, peer.resends_since) = (0, now);
         }
         let too_often = sent.resends >= RESENDS_EACH_MAX
-            || (sent.resends > 0 && now_ms.wrapping_sub(sent.resent_ms) < spacing_ms)
+            || (sent.resends > 0 && u32::from(now_ms.wrapping_sub(sent.resent_ms)) < spacing_ms)
             || peer.resends >= RESENDS_MAX
-            || !sent.left;
+            || !sent.has_left();
         if too_often {
             self.counters.nack_limited += 1;
             return;
         }
-        let layer = self.tracks.get(subscription.track).and_then(|t| t.layers.get(usize::from(sent.encoding)));
-        let layer = layer.filter(|layer| layer.generation == sent.generation);
-        let Some(frame) = layer.and_then(|layer| layer.history.frame(sent.source_index)) else {
+        let layer = self.tracks.get(subscription.track).and_then(|t| t.layers.get(usize::from(sent.encoding())));
+        let layer = layer.filter(|layer| sent.is_of(layer.generation));
+        let Some(frame) = layer.and_then(|layer| layer.history.frame_by_low(sent.source_index())) else {
             self.counters.nack_unknown += 1;
             return;
         };
         sent.resends += 1;
         sent.resent_ms = now_ms;
         peer.resends += 1;
-        let queued = Queued { frame, subscription: index, out: sent.out };
-        if peer.egress.push(Lane::Resend, queued, pool) {
-            self.ready.push(peer_index, peer);
+        let queued = Queued { frame, subscription: index, out: sent.out(out_index) };
+        if peer.egress.push(Lane::Resend, queued, self.config.egress_queue_max, &mut self.queues, pool) {
+            self.pace.queued(now, Lane::Resend, peer_index, &mut peer.egress);
         } else {
             self.counters.drop_queue_full += 1;
         }

@@ -34,7 +34,7 @@ impl Forwarder {
     pub(crate) fn fire(&mut self, peer_index: u32) {
         if let Some(peer) = self.peers.get_mut(peer_index) {
             peer.egress.rtcp = true;
-            self.ready.push(peer_index, peer);
+            self.pace.urge(peer_index, &mut peer.egress);
         }
     }
 

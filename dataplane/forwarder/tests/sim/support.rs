@@ -46,6 +46,10 @@ impl Tx for Collect {
         (self.slots > 0).then_some(&mut self.slot[..])
     }
 
+    fn room(&self) -> usize {
+        self.slots
+    }
+
     fn commit(&mut self, bytes: usize, to: Route) {
         self.slots -= 1;
         self.committed += 1;

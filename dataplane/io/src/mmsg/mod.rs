@@ -50,6 +50,10 @@ impl Tx for Mmsg {
         self.transmit.slot()
     }
 
+    fn room(&self) -> usize {
+        self.transmit.room()
+    }
+
     fn commit(&mut self, bytes: usize, to: Route) {
         self.transmit.commit(bytes, to);
     }

@@ -16,6 +16,10 @@ impl Transmit {
         Ok(Transmit { runs: Runs::new(slots, families, segments_max)? })
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.runs.room()
+    }
+
     pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
         self.runs.slot()
     }

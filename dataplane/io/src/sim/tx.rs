@@ -20,6 +20,10 @@ impl Transmit {
         Transmit { addresses, slot: Box::new([0; FRAME_BYTES]), committed: Vec::with_capacity(SLOTS) }
     }
 
+    pub(super) fn room(&self) -> usize {
+        SLOTS - self.committed.len()
+    }
+
     pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
         (self.committed.len() < SLOTS).then_some(&mut self.slot[..])
     }
@@ -33,6 +37,7 @@ impl Transmit {
         for (bytes, to) in self.committed.drain(..) {
             world.send(self.addresses[usize::from(to.socket)], to.peer, bytes);
             turn.sent += 1;
+            turn.sends += 1;
         }
     }
 }

@@ -93,6 +93,10 @@ impl Tx for Uring {
         self.transmit.slot()
     }
 
+    fn room(&self) -> usize {
+        self.transmit.room()
+    }
+
     fn commit(&mut self, bytes: usize, to: Route) {
         self.transmit.commit(bytes, to);
     }

@@ -31,6 +31,10 @@ impl Transmit {
         Ok(Transmit { runs: Runs::new(slots, families, segments_max)?, queued: 0, ended: 0, sockets })
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.runs.room()
+    }
+
     pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
         self.runs.slot()
     }
