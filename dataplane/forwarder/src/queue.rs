@@ -134,7 +134,7 @@ impl Queues {
         }
         let purged = queue.len - kept.len;
         let mut behind = match kept.len {
-            0 => std::mem::replace(&mut kept, Queue::default()).head,
+            0 => std::mem::take(&mut kept).head,
             _ => std::mem::replace(&mut self.next[kept.tail as usize], NONE),
         };
         while behind != NONE {
