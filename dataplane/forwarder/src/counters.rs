@@ -108,6 +108,12 @@ counters! {
     drop_events,
     /// How long video is held now, in microseconds.
     hold_us,
+    /// How much is left out because the worker is too busy: 0 nothing, 3 all video.
+    shed_level,
+    /// How often that changed.
+    shed_steps,
+    /// Packets not sent for that reason, one for each receiver.
+    shed_packets,
     /// Frames taken from histories early, as packet memory ran low.
     history_squeezed,
     /// Subscriptions without retransmission, as `histories_max` was reached.

@@ -189,11 +189,14 @@ impl Pace {
         self.released.front().copied()
     }
 
-    /// The next released receiver has no more video, or is gone.
+    /// The next released receiver had its turn, or is gone. If it has more video, its next turn comes after all others'.
     pub(crate) fn served_released(&mut self, egress: Option<&mut Egress>) {
-        self.released.pop_front();
-        if let Some(egress) = egress {
-            egress.is_released = false;
+        let served = self.released.pop_front();
+        if let (Some(index), Some(egress)) = (served, egress) {
+            egress.is_released = egress.video() > 0;
+            if egress.is_released {
+                self.released.push_back(index);
+            }
         }
     }
 

@@ -29,8 +29,16 @@ impl Forwarder {
         let Some(track) = self.tracks.get(subscription.track) else { return };
         let Some(peer) = self.peers.get(subscription.receiver) else { return };
         let wish = subscription.wish;
-        let target = (wish.enabled && !track.muted)
-            .then(|| choose(track.live(), track.layers.len() as u8, wish.max_encoding.min(subscription.cap)));
+        let is_wanted = wish.enabled && !track.muted;
+        let highest = wish.max_encoding.min(subscription.cap);
+        let best = |max: u8| choose(track.live(), track.layers.len() as u8, max);
+        let allowed = match track.kind {
+            Kind::Audio => Some(highest),
+            Kind::Video => self.shed.max_encoding().map(|max| max.min(highest)),
+        };
+        let target = allowed.filter(|_| is_wanted).map(best);
+        let unshed = is_wanted.then(|| best(highest));
+        subscription.shed = unshed.filter(|_| unshed != target);
         subscription.target = target;
         let track_index = subscription.track;
         if target.is_none() {

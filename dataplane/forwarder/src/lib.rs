@@ -28,6 +28,7 @@ mod receive;
 mod rewrite;
 mod route;
 mod send;
+mod shed;
 mod speakers;
 mod stream;
 mod subscription;
@@ -52,6 +53,7 @@ use queue::Queues;
 use receive::Meta;
 use route::Pending;
 use send::Desk;
+use shed::Shed;
 use speakers::Speakers;
 use subscription::Subscription;
 use table::{Map, Random, Slab};
@@ -73,6 +75,9 @@ pub enum Input<'a> {
     Route { transport: TransportId, route: Route },
     /// Consent is lost: nothing is sent until there is a route again.
     Unroute { transport: TransportId },
+    /// How busy the worker was of late, in thousandths of the time. To be told about ten times a second; beyond what it can
+    /// do, the forwarder leaves out the highest video layers first, video altogether at last, and audio never.
+    Busy { permille: u16 },
     /// SRTP or SRTCP from a 5-tuple that ICE validated for the transport. The frame is taken over.
     Datagram { transport: TransportId, frame: FrameId },
 }
@@ -110,6 +115,7 @@ pub struct Forwarder {
     desk: Option<Box<Desk>>,
     /// Received and not offered to receivers yet.
     pending: Pending,
+    shed: Shed,
     /// One row per peer.
     timers: Timers,
     tick: Tick,
@@ -148,6 +154,7 @@ impl Forwarder {
             pace: Pace::new(config.peers_max, config.hold),
             desk: Some(Box::default()),
             pending: Pending::new(),
+            shed: Shed::default(),
             timers: Timers::new(config.peers_max),
             tick: Tick::default(),
             events: Events::new(config.events_max),
@@ -165,7 +172,7 @@ impl Forwarder {
             // Once: a worker has one pool for life.
             self.meta.resize(pool.capacity(), Meta::default());
         }
-        if !matches!(input, Input::Datagram { .. }) {
+        if !matches!(input, Input::Datagram { .. } | Input::Busy { .. }) {
             // They were received before.
             self.distribute(now, pool);
         }
@@ -187,6 +194,7 @@ impl Forwarder {
                     self.unroute(index, pool);
                 }
             }
+            Input::Busy { permille } => self.busy(now, permille, pool),
             Input::Datagram { transport, frame } => {
                 match self.peer_map.get(transport.0) {
                     Some(index) => self.datagram(now, index, frame, pool),

@@ -122,6 +122,7 @@ impl Forwarder {
         let Some(subscription) = self.subscriptions.get_mut(index) else { return Some(false) };
         let meta = &self.meta[frame.index()];
         if !subscription.is_for(meta) {
+            self.counters.shed_packets += u64::from(subscription.shed == Some(meta.encoding));
             return Some(false);
         }
         let Some(peer) = self.peers.get_mut(subscription.receiver) else { return Some(false) };

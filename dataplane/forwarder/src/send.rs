@@ -48,13 +48,11 @@ impl Forwarder {
             self.pace.served_urgent(self.peers.get_mut(index).map(|peer| &mut peer.egress));
         }
         let Some(mut desk) = self.desk.take() else { return };
-        while let Some(index) = self.pace.next_released() {
-            while self.write_run(now, index, &mut desk, pool, tx) {}
-            let egress = self.peers.get_mut(index).map(|peer| &mut peer.egress);
-            if egress.as_ref().is_some_and(|egress| egress.video() > 0) {
-                break;
-            }
-            self.pace.served_released(egress);
+        while tx.room() > 0
+            && let Some(index) = self.pace.next_released()
+        {
+            self.write_run(now, index, &mut desk, pool, tx);
+            self.pace.served_released(self.peers.get_mut(index).map(|peer| &mut peer.egress));
         }
         self.desk = Some(desk);
     }
@@ -105,20 +103,16 @@ impl Forwarder {
         }
     }
 
-    /// Writes up to [`PLAN_MAX`] video packets of a peer in the order that makes the longest runs; false if none waits or
-    /// there is no slot.
-    fn write_run(&mut self, now: Micros, peer_index: u32, desk: &mut Desk, pool: &mut Pool, tx: &mut impl Tx) -> bool {
-        let Some(route) = self.destination(peer_index, pool) else { return false };
+    /// Writes up to [`PLAN_MAX`] video packets of a peer, as far as there are slots, in the order that makes the longest runs.
+    fn write_run(&mut self, now: Micros, peer_index: u32, desk: &mut Desk, pool: &mut Pool, tx: &mut impl Tx) {
+        let Some(route) = self.destination(peer_index, pool) else { return };
         let room = tx.room().min(PLAN_MAX);
-        let Some(peer) = self.peers.get_mut(peer_index) else { return false };
+        let Some(peer) = self.peers.get_mut(peer_index) else { return };
         desk.queued.clear();
         while desk.queued.len() < room
             && let Some(queued) = peer.egress.pop_video(&mut self.queues)
         {
             desk.queued.push(queued);
-        }
-        if desk.queued.is_empty() {
-            return false;
         }
         desk.waiting.clear();
         let lengths = desk.queued.iter();
@@ -139,7 +133,6 @@ impl Forwarder {
             }
             pool.release(queued.frame);
         }
-        true
     }
 
     /// How long a video packet will be on the wire.

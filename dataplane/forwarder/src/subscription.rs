@@ -26,6 +26,8 @@ pub(crate) struct Subscription {
     pub(crate) sent: SentRing,
     /// Next index of the RTX stream.
     pub(crate) rtx_next: u64,
+    /// What it would be, were the worker not too busy for that.
+    pub(crate) shed: Option<u8>,
     /// What is forwarded now.
     pub(crate) current: Option<Source>,
     /// What it should become; reached at a key frame.
@@ -83,6 +85,7 @@ impl Subscription {
             rtx_next: random >> 17 & 0x7fff,
             current: None,
             target: None,
+            shed: None,
             last_source: None,
             temporal: Temporal::ALL,
             last_sent: Micros(0),

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod crossing;
+mod pacing;
 mod random;
 mod repair;
 mod support;

@@ -39,6 +39,10 @@ pub struct Collect {
     /// Only counts, so that a test can watch allocations.
     pub discards: bool,
     pub committed: u64,
+    /// Sends that a backend would have made of them.
+    pub sends: u64,
+    /// Where the last datagram went and how long it was, if the send takes more.
+    open: Option<(Route, usize)>,
 }
 
 impl Tx for Collect {
@@ -53,6 +57,10 @@ impl Tx for Collect {
     fn commit(&mut self, bytes: usize, to: Route) {
         self.slots -= 1;
         self.committed += 1;
+        let fits = self.open.is_some_and(|(route, length)| route == to && bytes <= length);
+        self.sends += u64::from(!fits);
+        let length = self.open.filter(|_| fits).map_or(bytes, |(_, length)| length);
+        self.open = (!fits || bytes == length).then_some((to, length));
         if !self.discards {
             self.sent.push((to, self.slot[..bytes].to_vec()));
         }
@@ -136,6 +144,8 @@ impl World {
                 slots: usize::MAX,
                 discards: false,
                 committed: 0,
+                sends: 0,
+                open: None,
             },
             now: Micros(1_000_000),
             parties: BTreeMap::new(),
@@ -409,6 +419,8 @@ pub struct Camera {
     /// Frames so far: every second one is temporal layer 1.
     pub frames: u64,
     pub packets_per_frame: u64,
+    /// Packets differ in length by up to this much.
+    pub unequal: u64,
     pub rtx_index: u64,
     /// Sent packets by index, to be repeated.
     pub sent: BTreeMap<u64, Vec<u8>>,
@@ -427,6 +439,7 @@ impl Camera {
             tl0: ssrc as u8,
             frames: 0,
             packets_per_frame: 3,
+            unequal: 0,
             rtx_index: 500,
             sent: BTreeMap::new(),
         }
@@ -454,6 +467,7 @@ impl Camera {
             payload.extend(self.ssrc.to_be_bytes());
             payload.extend(self.index.to_be_bytes());
             payload.extend([0x77; 200]);
+            payload.extend((0..self.index * 37 % (self.unequal + 1)).map(|n| n as u8));
             let fields = HeaderFields {
                 marker: n + 1 == self.packets_per_frame,
                 payload_type: VP8,
