@@ -132,29 +132,27 @@ impl Pace {
         self.hold = self.hold_max * above as u32 / (HOLD_FULL_PPS - HOLD_NONE_PPS) as u32;
     }
 
-    /// A packet was queued for a receiver.
-    pub(crate) fn queued(&mut self, now: Micros, lane: Lane, index: u32, egress: &mut Egress) {
-        if lane != Lane::Video {
-            return self.urge(index, egress);
+    /// Audio or a repair was queued for a receiver.
+    pub(crate) fn urge(&mut self, index: u32, egress: &mut Egress) {
+        if !std::mem::replace(&mut egress.is_urgent, true) {
+            self.urgent.push_back(index);
         }
+    }
+
+    /// A video packet was queued for a receiver; `is_last` if nothing is to be expected to follow it soon.
+    pub(crate) fn queued(&mut self, now: Micros, is_last: bool, index: u32, egress: &mut Egress) {
         let is_close = now.since(std::mem::replace(&mut egress.newest, now)) <= self.hold;
         egress.gain = egress.gain - (egress.gain >> 4) + if is_close { 15 } else { 0 };
-        if egress.is_released || (egress.is_held && egress.video() < PLAN_MAX) {
+        let goes = is_last || egress.video() >= PLAN_MAX;
+        if egress.is_released || (egress.is_held && !goes) {
             return;
         }
-        if self.hold.is_zero() || egress.gain < GAIN_MIN || egress.video() >= PLAN_MAX {
+        if goes || self.hold.is_zero() || egress.gain < GAIN_MIN {
             egress.is_released = true;
             self.released.push_back(index);
         } else {
             egress.is_held = true;
             self.held.push_back((now + self.hold, index));
-        }
-    }
-
-    /// A receiver has something that is not to wait.
-    pub(crate) fn urge(&mut self, index: u32, egress: &mut Egress) {
-        if !std::mem::replace(&mut egress.is_urgent, true) {
-            self.urgent.push_back(index);
         }
     }
 

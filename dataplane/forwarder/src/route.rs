@@ -43,6 +43,9 @@ enum Verdict {
 /// moment; a frame of video is seldom more than this.
 const BATCH: usize = 32;
 
+/// A receiver of one participant, camera and microphone, gets nothing soon after the end of a frame: waiting would only delay.
+const LONE_SUBSCRIPTIONS: usize = 2;
+
 /// Packets that were received and not offered yet, with their tracks.
 pub(crate) struct Pending(ArrayVec<(u32, FrameId), BATCH>);
 
@@ -142,7 +145,13 @@ impl Forwarder {
         subscription.sent.insert(sent);
         let queued = Queued { frame, subscription: index, out };
         if peer.egress.push(lane, queued, self.config.egress_queue_max, &mut self.queues, pool) {
-            self.pace.queued(now, lane, subscription.receiver, &mut peer.egress);
+            match track.kind {
+                Kind::Audio => self.pace.urge(subscription.receiver, &mut peer.egress),
+                Kind::Video => {
+                    let is_last = meta.marker && peer.subscriptions.len() <= LONE_SUBSCRIPTIONS;
+                    self.pace.queued(now, is_last, subscription.receiver, &mut peer.egress);
+                }
+            }
         } else {
             self.counters.drop_queue_full += 1;
         }

@@ -183,7 +183,7 @@ impl Forwarder {
         peer.resends += 1;
         let queued = Queued { frame, subscription: index, out: sent.out(out_index) };
         if peer.egress.push(Lane::Resend, queued, self.config.egress_queue_max, &mut self.queues, pool) {
-            self.pace.queued(now, Lane::Resend, peer_index, &mut peer.egress);
+            self.pace.urge(peer_index, &mut peer.egress);
         } else {
             self.counters.drop_queue_full += 1;
         }

@@ -163,6 +163,29 @@ fn an_idle_worker_holds_nothing() {
     world.finish();
 }
 
+#[test]
+fn a_receiver_of_one_participant_gets_a_whole_frame_at_once() {
+    let mut world = World::new();
+    (1..=21).for_each(|id| world.join(id));
+    world.put(Entry::Track(video_track(9, 1, 1)));
+    (2..=21).for_each(|id| world.put(Entry::Subscription(subscription(id, 9))));
+    let mut camera = Camera::new(1, 9, None, 300);
+    for n in 0..500 {
+        let before = world.party(2).rtp.len();
+        for (at, (index, packet)) in camera.frame(n == 0).into_iter().enumerate() {
+            world.send(1, index, &packet);
+            world.poll();
+            let came = world.party(2).rtp.len() - before;
+            let held = world.counter("hold_us") > 0;
+            assert!(if held && n > 300 { came == 0 || at == 2 } else { true }, "the beginning waits for the end");
+            assert!(at < 2 || came == 3, "and the end waits for nothing");
+        }
+        world.run(2);
+    }
+    assert!(world.counter("hold_us") > 0);
+    world.finish();
+}
+
 /// Without RTX a packet is sent again as it was, padding included; [`World`] compares the bytes.
 #[test]
 fn a_padded_packet_is_repeated_byte_for_byte() {
