@@ -65,6 +65,8 @@ pub struct MediaFile {
     pub workers: Option<usize>,
     pub backend: Option<Backend>,
     pub frames: Option<usize>,
+    pub hold_us: Option<u64>,
+    pub padding_percent: Option<f32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -267,6 +269,13 @@ pub fn node(file: &File, options: &Media, name: &str, control: Vec<String>, path
     };
     if let Some(frames) = file.media.frames {
         node.pool_frames = frames;
+    }
+    if let Some(hold_us) = file.media.hold_us {
+        node.forwarder.hold = Duration::from_micros(hold_us);
+    }
+    if let Some(percent) = file.media.padding_percent {
+        // What is out of range is refused when the node starts.
+        node.forwarder.padding_permille = (percent * 10.0).round() as u32;
     }
     node
 }

@@ -7,7 +7,7 @@ use crate::{ENCRYPTED_BIT, Error, KeyMaterial, Profile, cipher::Cipher, derive::
 /// SSRCs that one transport's packets may have, each with a replay window of 152 bytes. A participant spends a handful for
 /// each track published; raising it lets a peer hold more memory, lowering it makes long calls with many republished
 /// tracks lose the last ones.
-pub const MAX_STREAMS: usize = 1024;
+pub const MAX_STREAMS: usize = 512;
 
 /// Header and sender SSRC, which every RTCP packet has.
 const RTCP_HEADER_BYTES: usize = 8;

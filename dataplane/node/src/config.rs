@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sluice_io::Preference as BackendPreference;
@@ -44,6 +45,12 @@ impl NodeConfig {
     /// Routes name their socket by a small number; a host with more addresses binds a wildcard.
     pub const BIND_MAX: usize = 16;
 
+    /// Longer than this and everybody sees it.
+    pub const HOLD_MAX: Duration = Duration::from_millis(20);
+
+    /// Padding beyond this costs receivers more than it saves here.
+    pub const PADDING_MAX_PERMILLE: u32 = 200;
+
     /// A node on loopback with everything else at its default.
     pub fn new(name: impl Into<String>, link: LinkConfig) -> NodeConfig {
         NodeConfig {
@@ -81,6 +88,12 @@ impl NodeConfig {
                 "{} frames per worker are too few to receive a burst; at least 256",
                 self.pool_frames
             ));
+        }
+        if self.forwarder.hold > NodeConfig::HOLD_MAX {
+            return fault(format!("video is held for at most {} us", NodeConfig::HOLD_MAX.as_micros()));
+        }
+        if self.forwarder.padding_permille > NodeConfig::PADDING_MAX_PERMILLE {
+            return fault(format!("padding is at most {} %", NodeConfig::PADDING_MAX_PERMILLE / 10));
         }
         if self.link.control.is_empty() {
             return fault("no address of control is given".into());

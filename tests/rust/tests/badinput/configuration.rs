@@ -58,6 +58,13 @@ fn a_configuration_that_cannot_be_used_is_named_with_its_line() {
     check("not TOML", &["up", "--config", &broken], &[], &[&broken, "line 1"]);
     let kind = file("kind.toml", "[media]\nworkers = \"two\"\n");
     check("wrong type", &["up", "--config", &kind], &[], &[&kind, "line 2"]);
+    let ports = [free_tcp().to_string(), free_udp().to_string()];
+    let bounded = |text: &str, says: &[&str]| {
+        let long = file("bounded.toml", text);
+        check(text, &["up", "--config", &long, "--listen", &ports[0], "--media", &ports[1]], &[], says);
+    };
+    bounded("[media]\nhold_us = 50000\n", &["held", "20000 us"]);
+    bounded("[media]\npadding_percent = 30\n", &["padding", "20 %"]);
     let binary = folder.join("binary.toml");
     fs::write(&binary, [0xff, 0xfe, 0, 1]).unwrap();
     check("not text", &["up", "--config", &path(&binary)], &[], &["binary.toml", "cannot be read"]);
