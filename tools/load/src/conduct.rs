@@ -167,8 +167,8 @@ pub fn run(
             conductor.counted(&snapshot);
         }
     }
-    let measured = ended?;
     conductor.live.finish();
+    let measured = ended?;
     Ok(conductor.finish(server, measured))
 }
 

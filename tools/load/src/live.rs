@@ -71,7 +71,7 @@ impl Live {
         }
         self.next_row = now + ROW;
         let Some(point) = series.latest() else { return };
-        if self.rows % 20 == 0 {
+        if self.rows.is_multiple_of(20) {
             // A terminal that has gone away is no reason to stop measuring.
             let _ = all.println(
                 "  time  joined  ended   sent/s  received/s   Mbit/s    loss   audio p50/p99 ms   video p50/p99 ms",

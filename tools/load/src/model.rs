@@ -44,7 +44,7 @@ impl Model {
 
     /// The next picture. `key` asks for a key frame out of turn.
     pub fn next(&mut self, key: bool) -> Frame {
-        let is_key = key || self.number % self.key_every == 0;
+        let is_key = key || self.number.is_multiple_of(self.key_every);
         // Periodic key frames count from the last one.
         self.number = if is_key { 1 } else { self.number + 1 };
         let target = if is_key {

@@ -317,7 +317,8 @@ fn ntp() -> u64 {
     /// Seconds from 1900 to 1970.
     const EPOCH_S: u64 = 2_208_988_800;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now.as_secs() + EPOCH_S) << 32 | (u64::from(now.subsec_nanos()) << 32) / 1_000_000_000
+    let fraction = (u64::from(now.subsec_nanos()) << 32) / 1_000_000_000;
+    (now.as_secs() + EPOCH_S) << 32 | fraction
 }
 
 /// Protects and sends a compound.

@@ -144,7 +144,7 @@ impl Subscriber {
         tally: &mut Tally,
     ) -> Option<First> {
         let Ok(header) = Header::parse_protected(packet) else { return None };
-        if self.rules.sampled > 1 && header.sequence % self.rules.sampled != 0 {
+        if self.rules.sampled > 1 && !header.sequence.is_multiple_of(self.rules.sampled) {
             // It came in one train with a packet that was let through.
             return None;
         }
@@ -178,7 +178,7 @@ impl Subscriber {
             tally.counters.complete_receivers += u64::from(self.active == self.expected);
         }
         let waits = kind == Kind::Video && stream.wants_all();
-        if header.sequence % self.rules.verify == 0 || waits || self.rules.sampled > 1 {
+        if header.sequence.is_multiple_of(self.rules.verify) || waits || self.rules.sampled > 1 {
             match keys.receiver.unprotect_rtp(packet) {
                 Ok(opened) => {
                     tally.counters.verified_packets += 1;

@@ -37,7 +37,9 @@ pub struct Scenario {
     /// 1 in so many received packets is opened.
     pub verify: u16,
     pub join_rate: f64,
+    #[serde(rename = "warm_up_s", serialize_with = "as_seconds")]
     pub warm_up: Duration,
+    #[serde(rename = "duration_s", serialize_with = "as_seconds")]
     pub duration: Duration,
     pub threads: usize,
     pub seed: u64,
@@ -61,6 +63,7 @@ pub struct Video {
     /// Rates of the layers in bit/s, low to high.
     pub rates_bps: Vec<u32>,
     pub fps: u32,
+    #[serde(rename = "keyframe_s", serialize_with = "as_seconds")]
     pub keyframe: Duration,
     pub packet_bytes: usize,
     /// Every packet has `packet_bytes`.
@@ -241,6 +244,10 @@ pub fn profile_name(profile: Profile) -> &'static str {
         Profile::AeadAes256Gcm => "AEAD_AES_256_GCM",
         Profile::Aes128CmSha1_80 => "AES128_CM_SHA1_80",
     }
+}
+
+fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 fn name_of_profile<S: serde::Serializer>(profile: &Profile, serializer: S) -> Result<S::Ok, S::Error> {

@@ -113,6 +113,7 @@ pub fn offer(scenario: &Scenario, local: &Local, ssrcs: &Ssrcs) -> String {
         description.media.push(media);
     }
     description.bundle = description.media.iter().map(|media| media.mid.clone()).collect();
+    locate(&mut description, local);
     description.to_string()
 }
 
@@ -184,6 +185,7 @@ pub fn answer(offer: &Description, local: &Local, version: u64) -> Answer {
         description.media.push(media);
     }
     description.bundle = offer.bundle.iter().filter(|mid| is_used(&description, mid)).cloned().collect();
+    locate(&mut description, local);
     Answer { sdp: description.to_string(), streams, negotiated, data }
 }
 
@@ -200,8 +202,15 @@ fn section(kind: MediaKind, mid: &str, local: &Local, direction: Direction) -> M
     media.setup = Some(Setup::Active);
     media.rtcp_mux = true;
     media.rtcp_rsize = true;
-    media.candidates = vec![format!("1 1 udp 2130706431 {} {} typ host", local.address.ip(), local.address.port())];
     media
+}
+
+/// Writes down our candidate, once: all sections share one transport.
+fn locate(description: &mut Description, local: &Local) {
+    if let Some(media) = description.media.iter_mut().find(|media| media.port != 0) {
+        let (ip, port) = (local.address.ip(), local.address.port());
+        media.candidates = vec![format!("1 1 udp 2130706431 {ip} {port} typ host")];
+    }
 }
 
 fn sent(media: &mut Media, cid: &str, ssrcs: &[u32]) {

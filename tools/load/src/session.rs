@@ -47,11 +47,6 @@ pub enum Told {
         participant: u32,
         at: Micros,
     },
-    /// The server let it in.
-    Welcomed {
-        participant: u32,
-        at: Micros,
-    },
     /// Somebody pressed Ctrl-C.
     Interrupted,
     /// It is out.

@@ -61,7 +61,6 @@ pub enum News {
     /// A transport is gone.
     Failed {
         participant: u32,
-        role: Role,
         error: String,
     },
     /// The first audio or video.

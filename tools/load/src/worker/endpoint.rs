@@ -209,10 +209,8 @@ impl Endpoint {
         let Some(keys) = &mut self.transport.keys else { return told };
         let socket = &self.socket;
         match &mut self.media {
-            Media::Publish { publisher: Some(publisher), .. } => {
-                if publisher.wake() <= now {
-                    publisher.tick(now, || clock.ns(), keys, tally, |packet| socket.send(packet).is_ok());
-                }
+            Media::Publish { publisher: Some(publisher), .. } if publisher.wake() <= now => {
+                publisher.tick(now, || clock.ns(), keys, tally, |packet| socket.send(packet).is_ok());
             }
             Media::Receive(subscriber) if subscriber.wake() <= now => {
                 let Keys { sender, .. } = &mut **keys;
