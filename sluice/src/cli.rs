@@ -40,6 +40,11 @@ pub enum Role {
     Certs(CertsOptions),
     /// Say what this machine offers (io_uring, segmentation offload, cores, ports, buffer sizes) and what to change.
     Check(CheckOptions),
+    /// Load a server with real clients and report what they saw: any LiveKit-compatible server will do.
+    ///
+    /// Ends with 0, with 1 if nobody could join, no media came or the server went away, and with 2 if what was asked for
+    /// makes no sense. docs/load.md has examples.
+    Load(LoadOptions),
 }
 
 /// Where the configuration is.
@@ -180,6 +185,14 @@ pub struct CertsOptions {
     /// Name of a node that needs a certificate (repeatable)
     #[arg(long, value_name = "NAME", default_value = "node")]
     pub node: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct LoadOptions {
+    #[command(flatten)]
+    pub target: sluice_load::Target,
+    #[command(flatten)]
+    pub settings: sluice_load::Settings,
 }
 
 #[derive(Args)]

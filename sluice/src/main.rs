@@ -20,9 +20,12 @@ use crate::cli::{Cli, Role};
 /// What cannot start because of what the operator wrote (or a port in use) ends with this code.
 const EXIT_CONFIG: u8 = 2;
 
+/// A load that could be run and gave no result ends with this one.
+const EXIT_LOAD: u8 = 1;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_)) { "warn" } else { "info" };
+    let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Load(_)) { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| default.into());
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -38,13 +41,15 @@ fn main() -> ExitCode {
         Role::Token(options) => token::run(&options),
         Role::Certs(options) => control::certs(&options),
         Role::Check(options) => check::run(&options),
+        Role::Load(options) => sluice_load::run(&options.target, options.settings).map_err(anyhow::Error::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, causes included: what an operator reads first.
             eprintln!("sluice: {error:#}");
-            ExitCode::from(EXIT_CONFIG)
+            let is_load = error.downcast_ref::<sluice_load::Error>().is_some_and(|error| !error.is_usage());
+            ExitCode::from(if is_load { EXIT_LOAD } else { EXIT_CONFIG })
         }
     }
 }
