@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 
+import plot
 from network import ROOT
 
 
@@ -29,8 +30,10 @@ class Record:
         self.rounds += [{"load": load.name, "round": number, **sample} for sample in samples]
 
     def write(self, path):
+        """All figures to `path`, and a picture beside it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**self.about, "rounds": self.rounds}, indent=1))
+        path.with_suffix(".svg").write_text(plot.svg(self))
 
     def subjects(self, load):
         return list(dict.fromkeys(r["subject"] for r in self.rounds if r["load"] == load))
@@ -38,12 +41,13 @@ class Record:
     def of(self, load, subject):
         return [r for r in self.rounds if (r["load"], r["subject"]) == (load, subject)]
 
-    def rows(self, reference="limit"):
-        """A table; the last column compares within each round, as rounds of a shared machine differ."""
+    def rows(self, reference, called):
+        """A table. The last column compares with `reference(subject)`, `called` so, within each round: rounds of a shared
+        machine differ."""
         lines = [
             "`{command}`, {date}, {machine}, Linux {kernel}, commit {commit}".format(**self.about),
             "",
-            f"| load | subject | rounds | packets/s | packets per send | core | ns per packet: median (range) | {reference} / this |",
+            f"| load | subject | rounds | packets/s | packets per send | core | ns per packet: median (range) | {called} / this |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for load in dict.fromkeys(r["load"] for r in self.rounds):
@@ -53,7 +57,7 @@ class Record:
                 lines.append(
                     f"| {load} | {subject} | {len(rounds)} | {middle('packets_per_s'):,.0f} | {middle('run'):.1f} "
                     f"| {100 * middle('busy'):.0f} % | {spread([r['ns_per_packet'] for r in rounds], '{:,.0f}')} "
-                    f"| {self.ratio(load, subject, reference)} |"
+                    f"| {self.ratio(load, subject, reference(subject))} |"
                 )
         return "\n".join(lines)
 

@@ -20,7 +20,7 @@ def take(net, subject, load, seconds):
     try:
         subject.start(net, load)
         driven = subject.drive(net, load, seconds + SETTLE_S)
-        net.let_through(0 if subject.name == "limit" else PASS_EVERY)
+        net.let_through(PASS_EVERY if subject.has_receivers else 0)
         time.sleep(SETTLE_S)
         before, counts_before = cpu.Snapshot(subject.process.pid, net.server_cores), net.counts()
         time.sleep(seconds)
@@ -66,7 +66,7 @@ def sample(subject, use, before, after, report):
             "softirq while idle": per_packet(use.interrupts_ns),
         },
         "classes": classes,
-        "load": report,
+        "clients": report,
     }
 
 

@@ -36,8 +36,10 @@ class Sluice:
     arguments: tuple = ()
     load_binary: pathlib.Path = RELEASE / "sluice"
     name: str = "sluice"
-    # How the threads that wait for packets are called.
-    waits: str = "worker"
+    # What the names of the threads that wait for packets contain.
+    waits: str = "worker-"
+    # Whether somebody takes what the sink lets through; errors would come back from ports where nobody is.
+    has_receivers: bool = True
 
     def start(self, net, load):
         self.data = tempfile.TemporaryDirectory()
@@ -111,6 +113,7 @@ class Limit:
     binary: pathlib.Path = RELEASE / "limit"
     name: str = "limit"
     waits: str = "limit"
+    has_receivers: bool = False
 
     def start(self, net, load):
         self.process = None
