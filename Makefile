@@ -13,8 +13,10 @@ CARGO ?= cargo
 PACKAGES := build-essential cmake curl git ca-certificates pkg-config
 # Chromium: browser tests. iproute2: cutting one page's network. python3-venv: LiveKit's Python SDK.
 TEST_PACKAGES := chromium iproute2 python3 python3-venv
+# clang, libbpf-dev, bpftool: the sink of the measurements. python3-pip: building mediasoup.
+BENCH_PACKAGES := clang libbpf-dev bpftool iproute2 python3 python3-pip
 
-.PHONY: run release test soak web build setup test-setup fuzz fmt lint clean
+.PHONY: run release test soak bench bench-peers web build setup test-setup bench-setup fuzz fmt lint clean
 
 ## Starts everything: page, API and media on this machine.
 run: release
@@ -30,6 +32,16 @@ test: test-setup web
 ## The counted loops of the issues, in full. Hours.
 soak: test-setup web
 	tests/run soak
+
+## What a packet costs, in minutes: micro-benches, then the server beside the substrate's limit. The second part needs root.
+bench: bench-setup
+	$(CARGO) bench --locked -p sluice-benches --bench parse --bench srtp --bench forward -- --quick
+	benches/rig/measure --rounds $${ROUNDS:-2}
+
+## The same beside mediasoup, and beside LiveKit where LIVEKIT names its server. An hour; needs root.
+bench-peers: bench-setup
+	cd benches/peers/mediasoup && $(CARGO) build --release --locked || echo "mediasoup does not build here" >&2
+	benches/peers/run --rounds $${ROUNDS:-6}
 
 build: setup web
 	$(CARGO) build --locked --bin sluice
@@ -59,6 +71,9 @@ setup: $(CACHE)/packages $(CACHE)/rust $(CACHE)/node
 
 test-setup: setup $(CACHE)/test-packages $(CACHE)/python tests/browser/node_modules/.package-lock.json
 
+bench-setup: release $(CACHE)/bench-packages
+	$(CARGO) build --release --locked --bin limit
+
 $(CACHE)/packages: Makefile
 	mkdir -p $(CACHE)
 	tools/install $(PACKAGES)
@@ -67,6 +82,11 @@ $(CACHE)/packages: Makefile
 $(CACHE)/test-packages: Makefile
 	mkdir -p $(CACHE)
 	tools/install $(TEST_PACKAGES)
+	touch $@
+
+$(CACHE)/bench-packages: Makefile
+	mkdir -p $(CACHE)
+	tools/install $(BENCH_PACKAGES)
 	touch $@
 
 # Debian's own Rust is older than this code needs; `tools/rust` takes what is there if it is new enough, else rustup.
