@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod greet;
 mod media;
+mod stats;
 mod token;
 mod up;
 
@@ -22,7 +23,7 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_)) { "warn" } else { "info" };
+    let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Stats(_)) { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| default.into());
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Role::Node(options) => media::run(options),
         Role::Token(options) => token::run(&options),
         Role::Certs(options) => control::certs(&options),
+        Role::Stats(options) => stats::run(&options),
         Role::Check(options) => check::run(&options),
     };
     match result {
