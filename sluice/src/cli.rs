@@ -38,6 +38,11 @@ pub enum Role {
     /// Writes an authority (ca.pem, ca.key), one certificate for control and one for each named node. What exists is
     /// kept. A node needs ca.pem and its own two files; ca.key stays where it is.
     Certs(CertsOptions),
+    /// Show what a node on this machine does: packets, their cost, drops and their reasons, for each worker.
+    ///
+    /// Attaches to a running `sluice up` or `sluice node` through its data folder, which only the user that runs it (and
+    /// root) may open. In a terminal it is a live view (q ends it), otherwise a table each second.
+    Stats(StatsOptions),
     /// Say what this machine offers (io_uring, segmentation offload, cores, ports, buffer sizes) and what to change.
     Check(CheckOptions),
     /// Load a server with real clients and report what they saw: any LiveKit-compatible server will do.
@@ -193,6 +198,18 @@ pub struct LoadOptions {
     pub target: sluice_load::Target,
     #[command(flatten)]
     pub settings: sluice_load::Settings,
+}
+
+#[derive(Args)]
+pub struct StatsOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Print one table, of one second, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print JSON, one object a line, instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod greet;
 mod media;
+mod stats;
 mod token;
 mod up;
 
@@ -25,7 +26,8 @@ const EXIT_LOAD: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Load(_)) { "warn" } else { "info" };
+    let is_tool = matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Stats(_) | Role::Load(_));
+    let default = if is_tool { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| default.into());
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Role::Node(options) => media::run(options),
         Role::Token(options) => token::run(&options),
         Role::Certs(options) => control::certs(&options),
+        Role::Stats(options) => stats::run(&options),
         Role::Check(options) => check::run(&options),
         Role::Load(options) => sluice_load::run(&options.target, options.settings).map_err(anyhow::Error::from),
     };

@@ -8,7 +8,7 @@ use crate::{
     check,
     cli::NodeOptions,
     config::{self, LINK_PORT},
-    greet,
+    greet, stats,
 };
 
 /// Runs a media node until a signal.
@@ -34,6 +34,7 @@ pub fn run(options: NodeOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let node = Node::start(node)?;
+        let _stats = stats::serve(&data, node.watch());
         greet::signal().await;
         node.stop();
         anyhow::Ok(())

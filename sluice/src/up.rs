@@ -8,7 +8,7 @@ use crate::{
     check,
     cli::UpOptions,
     config::{self, Control},
-    greet,
+    greet, stats,
 };
 
 /// Name of the node inside.
@@ -30,6 +30,7 @@ pub fn run(options: UpOptions) -> anyhow::Result<()> {
         let node = config::node(&file, &options.media, NODE, link, &certs::Paths::new(&folder, NODE));
         check::report(&node);
         let node = Node::start(node)?;
+        let _stats = stats::serve(&control.data, node.watch());
         server.ready().await;
         greet::greet(&server, &control.mode);
         greet::signal().await;

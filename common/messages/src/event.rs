@@ -19,8 +19,8 @@ pub enum Event {
     Quality { transport: TransportId, quality: Quality },
     /// What a receiver gets of a track now: the encoding index, or none while nothing is sent.
     Forwarding { receiver: TransportId, track: TrackId, encoding: Option<u8> },
-    /// Counters of the node since its start, by name; each ten seconds.
-    Counters { counters: Vec<(String, u64)> },
+    /// Counters since the start, by name, of one worker or of the node as a whole; each ten seconds.
+    Counters { worker: Option<u32>, counters: Vec<(String, u64)> },
 }
 
 impl Event {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Entry, Event, Fingerprint, Op, TransportId};
 
 /// Raised with every change of a type on the link; both sides refuse another version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest message in bytes. Raising it lets a snapshot of a larger node through, lowering it bounds what a broken peer
 /// can make us allocate.

@@ -286,9 +286,11 @@ impl Actor {
         let Some(link) = self.links.get_mut(&id) else { return };
         let node = link.node.clone();
         match up {
-            Up::Event(Event::Counters { counters }) => {
+            Up::Event(Event::Counters { worker, counters }) => {
+                let mut labels = vec![metrics::Label::new("node", node.0.clone())];
+                labels.extend(worker.map(|worker| metrics::Label::new("worker", worker.to_string())));
                 for (name, value) in counters {
-                    metrics::gauge!(format!("sluice_node_{name}"), "node" => node.0.clone()).set(value as f64);
+                    metrics::gauge!(format!("sluice_node_{name}"), labels.iter()).set(value as f64);
                 }
             }
             Up::Event(event) => self.command(Command::NodeEvent { node, event }),

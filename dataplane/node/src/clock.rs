@@ -1,7 +1,8 @@
 //! The node's clock: one zero for all its threads.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use sluice_wire::Micros;
 
 /// Counts from the node's start.
@@ -32,4 +33,10 @@ impl Clock {
     pub(crate) fn ntp(&self) -> u64 {
         self.ntp
     }
+}
+
+/// CPU time of the calling thread so far, in user space and in the kernel. A system call: not for every packet.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

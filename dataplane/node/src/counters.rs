@@ -15,6 +15,11 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Sets what is read off elsewhere: a clock, the length of a queue.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -85,6 +90,18 @@ counters! {
     refused_transports,
     /// Events lost as the link did not take them.
     drop_events,
+    /// Time that the thread was at work, in microseconds; the rest of the time it waited.
+    busy_us,
+    /// Share of the last tenth of a second that it was at work, in thousandths.
+    busy_permille,
+    /// CPU time of the thread, the kernel's work on its behalf included, in microseconds.
+    cpu_us,
+    /// Frames of packet memory, and those of them that nobody uses now.
+    frames,
+    frames_free,
+    /// Commands of the link and results of the slow thread that wait now.
+    commands_waiting,
+    verdicts_waiting,
 }
 
 counters! {
@@ -114,6 +131,11 @@ counters! {
     drop_data_full,
     /// Transports closed as their reliable channel stayed full.
     closed_unread,
+    /// CPU time of the thread in microseconds.
+    cpu_us,
+    /// Orders of the link and datagrams of the worker that wait now.
+    orders_waiting,
+    datagrams_waiting,
 }
 
 /// Numbers of parts that count without atomics, copied out by their worker now and then.
@@ -145,12 +167,19 @@ pub(crate) struct Counted {
     pub(crate) slow_published: Published,
 }
 
+impl Counted {
+    /// All of it by name.
+    pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let published = self.published.read().into_iter().chain(self.slow_published.read());
+        published.chain(self.worker.iter()).chain(self.slow.iter())
+    }
+}
+
 /// Sums over the workers, in a fixed order.
 pub(crate) fn merge<'a>(parts: impl IntoIterator<Item = &'a Counted>) -> Vec<(String, u64)> {
     let mut sums: Vec<(&'static str, u64)> = Vec::new();
     for part in parts {
-        let published = part.published.read().into_iter().chain(part.slow_published.read());
-        for (name, value) in published.chain(part.worker.iter()).chain(part.slow.iter()) {
+        for (name, value) in part.read() {
             match sums.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, sum)) => *sum += value,
                 None => sums.push((name, value)),

@@ -24,6 +24,6 @@ mod slow;
 mod worker;
 
 pub use config::{Credential, DtlsCertificate, LinkConfig, NodeConfig, POOL_FRAMES, PORT};
-pub use node::{Node, StartError};
+pub use node::{Node, StartError, Watch};
 pub use sluice_forwarder::Config as ForwarderConfig;
 pub use sluice_io::Preference as BackendPreference;

@@ -56,8 +56,35 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// A view of a node's counters. They stand still once the node has stopped.
+#[derive(Clone)]
+pub struct Watch {
+    /// The node's name.
+    pub node: String,
+    /// The backend that runs, and why that one.
+    pub backend: String,
+    pub reason: String,
+    clock: Clock,
+    counted: Arc<[Arc<Counted>]>,
+}
+
+impl Watch {
+    /// Microseconds since the node was started.
+    pub fn now_us(&self) -> u64 {
+        self.clock.now().0
+    }
+
+    /// Counters since the start and present levels (`..._waiting`, `worker_frames_free`) by name, for each worker with its
+    /// slow thread. Those of the forwarder and ICE are up to a second old.
+    pub fn workers(&self) -> impl Iterator<Item = Vec<(&'static str, u64)>> + '_ {
+        self.counted.iter().map(|counted| counted.read().collect())
+    }
+}
+
 /// A running media node. Dropping it stops it.
 pub struct Node {
+    name: String,
+    clock: Clock,
     bound: Vec<SocketAddr>,
     addresses: Vec<SocketAddr>,
     fingerprint: Fingerprint,
@@ -110,6 +137,8 @@ impl Node {
         let memory = memory(&config, &io, workers);
 
         let mut node = Node {
+            name: config.name.clone(),
+            clock,
             bound: sockets.addresses,
             addresses: addresses.clone(),
             fingerprint,
@@ -210,6 +239,18 @@ impl Node {
     /// Counters since the start by name, summed over the workers; those of the forwarder and ICE are up to a second old.
     pub fn counters(&self) -> Vec<(String, u64)> {
         counters::merge(self.counted.iter().map(|counted| &**counted))
+    }
+
+    /// A view of what the node counts, for as long as somebody wants to look.
+    pub fn watch(&self) -> Watch {
+        let (kind, reason) = &self.backend;
+        Watch {
+            node: self.name.clone(),
+            backend: kind.to_string(),
+            reason: reason.clone(),
+            clock: self.clock,
+            counted: self.counted.clone(),
+        }
     }
 
     /// Stops all threads and waits for them. Clients and control notice by silence.

@@ -20,11 +20,15 @@ async fn a_node_says_who_it_is_and_obeys() {
     assert_eq!((hello.epoch, hello.entries), (0, 0));
     assert_eq!((hello.addresses.as_slice(), hello.fingerprint), (node.addresses(), node.fingerprint()));
 
-    let names = link.event(|event| match event {
-        Event::Counters { counters } => Some(counters.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()),
-        _ => None,
-    });
-    assert!(names.await.iter().any(|name| name == "link_entries"));
+    for (whose, counter) in [(None, "link_entries"), (Some(0), "worker_received"), (Some(1), "slow_connected")] {
+        let names = link.event(|event| match event {
+            Event::Counters { worker, counters } if *worker == whose => {
+                Some(counters.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        assert!(names.await.iter().any(|name| name == counter), "{counter}");
+    }
 
     link.say(Down::Delta { epoch: 5, sequence: 1, ops: vec![] }).await;
     let gap = |sequence, expected| Up::Refused { epoch: 5, sequence, refusal: Refusal::Gap { expected } };

@@ -156,10 +156,13 @@ impl Link {
     }
 
     /// Counters of the workers and of the link itself.
-    fn counters(&self) -> Vec<(String, u64)> {
-        let mut counters = crate::counters::merge(self.counted.iter().map(|c| &**c));
-        counters.push(("link_entries".into(), self.table.len() as u64));
-        counters.push(("link_dangling".into(), self.table.dangling()));
-        counters
+    fn counters(&self) -> impl Iterator<Item = Event> + '_ {
+        let own =
+            vec![("link_entries".into(), self.table.len() as u64), ("link_dangling".into(), self.table.dangling())];
+        let workers = self.counted.iter().enumerate().map(|(worker, counted)| Event::Counters {
+            worker: Some(worker as u32),
+            counters: counted.read().map(|(name, value)| (name.to_owned(), value)).collect(),
+        });
+        std::iter::once(Event::Counters { worker: None, counters: own }).chain(workers)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use quinn::{RecvStream, SendStream};
-use sluice_messages::{Down, Event, LinkError, Refusal, SendData, Up, decode, encode, link::MESSAGE_BYTES_MAX};
+use sluice_messages::{Down, LinkError, Refusal, SendData, Up, decode, encode, link::MESSAGE_BYTES_MAX};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     time::MissedTickBehavior,
@@ -90,7 +90,7 @@ impl Link {
                         return Err(Fault::Unread);
                     }
                 }
-                _ = report.tick() => outbox.tell(Up::Event(Event::Counters { counters: self.counters() })),
+                _ = report.tick() => self.counters().for_each(|event| outbox.tell(Up::Event(event))),
             }
         }
     }

@@ -13,7 +13,7 @@ use sluice_messages::TransportId;
 
 use super::{Order, Verdict, hub::Hub};
 use crate::{
-    clock::Clock,
+    clock::{Clock, thread_cpu},
     counters::Counted,
     lane::LaneOut,
     queue::{Bell, Knock},
@@ -61,6 +61,10 @@ impl SlowThread {
             if now >= publish {
                 publish = now + PUBLISH_PERIOD;
                 self.counted.slow_published.publish(self.hub.peer_counters().into_iter());
+                let counters = &self.counted.slow;
+                counters.cpu_us.set(thread_cpu().as_micros() as u64);
+                counters.orders_waiting.set(self.orders.slots() as u64);
+                counters.datagrams_waiting.set(self.datagrams.len() as u64);
             }
             let wait = if is_blocked { RETRY } else { self.hub.wake().since(self.clock.now()).min(SLEEP_MAX) };
             // A knock since the queues were looked into ends this at once.

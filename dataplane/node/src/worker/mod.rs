@@ -4,6 +4,7 @@
 mod directory;
 mod handoff;
 mod inbox;
+mod load;
 mod pin;
 mod receive;
 mod run;

@@ -22,10 +22,11 @@ use tokio::sync::Notify;
 use super::{
     Command, Directory,
     handoff::{FromSiblings, Siblings},
+    load::Load,
     status::Status,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, thread_cpu},
     counters::Counted,
     lane::LaneIn,
     queue::{Bell, Knock},
@@ -84,13 +85,17 @@ pub(crate) struct Worker {
     /// Received in this turn and not looked at yet. Never longer than the pool has frames.
     arrivals: Vec<Datagram>,
     publish: Micros,
+    /// How busy this worker is.
+    pub(super) load: Load,
 }
 
 impl Worker {
+    /// Made on the thread that it runs on.
     pub(crate) fn new(parts: Parts) -> Worker {
         let transports_max = parts.forwarder.peers_max;
         let ice = ice::Config { transports_max, seed: parts.seed, ..ice::Config::default() };
         Worker {
+            load: Load::new(parts.clock.now(), thread_cpu()),
             clock: parts.clock,
             stop: parts.stop,
             counted: parts.counted,
@@ -122,6 +127,7 @@ impl Worker {
         while !self.stop.load(Ordering::Relaxed) {
             self.turn(wait)?;
             let now = self.clock.now();
+            self.load.woke(now, wait);
             // Before the datagrams: a sibling tells of a 5-tuple before it answers the check, so that whatever the client
             // sends next finds it known.
             self.inbox(now);
@@ -163,16 +169,29 @@ impl Worker {
     /// How long nothing needs to happen, unless somebody rings the bell.
     fn wait(&mut self) -> Duration {
         let now = self.clock.now();
+        self.load.rests(now, thread_cpu);
         if now >= self.publish {
             self.publish = now + PUBLISH_PERIOD;
-            let ice = self.ice.counters().named();
-            self.counted.published.publish(self.forwarder.counters().iter().chain(ice));
+            self.publish();
         }
         self.bell.doze();
         if self.is_spoken_to() {
             return Duration::ZERO;
         }
         self.forwarder.wake().min(self.ice.wake()).since(now).min(SLEEP_MAX)
+    }
+
+    fn publish(&self) {
+        let ice = self.ice.counters().named();
+        self.counted.published.publish(self.forwarder.counters().iter().chain(ice));
+        let counters = &self.counted.worker;
+        counters.busy_us.set(self.load.total().as_micros() as u64);
+        counters.busy_permille.set((self.load.busy() * 1000.0) as u64);
+        counters.cpu_us.set(thread_cpu().as_micros() as u64);
+        counters.frames.set(self.pool.capacity() as u64);
+        counters.frames_free.set(self.pool.free() as u64);
+        counters.commands_waiting.set(self.commands.slots() as u64);
+        counters.verdicts_waiting.set(self.verdicts.slots() as u64);
     }
 
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
