@@ -94,14 +94,15 @@ export class Process {
 }
 
 /** `sluice up` in development mode on free ports. */
-export async function up() {
+export async function up(more = []) {
   const http = await freeTcp();
   const media = await freeUdp();
   const data = mkdtempSync(join(tmpdir(), 'sluice-test-'));
-  const args = ['up', '--listen', `127.0.0.1:${http}`, '--media', `127.0.0.1:${media}`, '--data', data];
+  const args = ['up', '--listen', `127.0.0.1:${http}`, '--media', `127.0.0.1:${media}`, '--data', data, ...more];
   const server = new Process(binary, args);
   await server.line(/^Page: /);
   return {
+    data,
     url: `http://localhost:${http}`,
     process: server,
     async stop() {
@@ -132,6 +133,13 @@ export async function api(url, method, room, request) {
   });
   if (!response.ok) throw new Error(`${method}: ${response.status} ${await response.text()}`);
   return response.json();
+}
+
+/** Counters of a running server, summed over its workers. */
+export async function counters(data) {
+  const stats = new Process(binary, ['stats', '--once', '--json', '--data', data]);
+  const line = await stats.line(/\{/);
+  return JSON.parse(line.slice(line.indexOf('{')));
 }
 
 /** Joins `count` people called "Guest 1" and so on, without a browser for each of them. */

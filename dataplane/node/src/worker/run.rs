@@ -11,7 +11,7 @@ use std::{
 };
 
 use rtrb::{Consumer, Producer};
-use sluice_forwarder::{Forwarder, Output};
+use sluice_forwarder::{Forwarder, Input, Output};
 use sluice_frames::{Backend, Datagram, Pool};
 use sluice_io::AnyBackend;
 use sluice_messages::{Event, TransportId};
@@ -173,6 +173,8 @@ impl Worker {
         if now >= self.publish {
             self.publish = now + PUBLISH_PERIOD;
             self.publish();
+            let permille = (self.load.busy() * 1000.0) as u16;
+            self.forwarder.input(now, Input::Busy { permille }, &mut self.pool);
         }
         self.bell.doze();
         if self.is_spoken_to() {
