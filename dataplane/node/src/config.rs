@@ -103,6 +103,9 @@ impl NodeConfig {
         if self.forwarder.padding_permille > NodeConfig::PADDING_MAX_PERMILLE {
             return fault(format!("padding is at most {} %", NodeConfig::PADDING_MAX_PERMILLE / 10));
         }
+        if self.spread == 0 {
+            return fault("a call has at least 1 subscription on a worker before it spreads".into());
+        }
         if self.link.control.is_empty() {
             return fault("no address of control is given".into());
         }
