@@ -169,6 +169,9 @@ impl Forwarder {
     pub(crate) fn relay_packet(&mut self, stream: Stream, meta: &Meta, frame: FrameId, pool: &mut Pool) {
         let Some(track) = self.tracks.get(stream.track) else { return };
         let to = track.layers.get(usize::from(stream.encoding)).map_or(0, |layer| layer.siblings);
+        if to == 0 {
+            return;
+        }
         if self.relays.push_with(to, track.id, Said::Packet(*meta), Some(frame), &mut self.counters) {
             pool.retain(frame);
             self.counters.relayed += u64::from(to.count_ones());

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use sluice_messages::{CallId, Subscription, TrackId, Transport, TransportId};
 
+/// Tracks of somebody who publishes: camera and microphone.
+const TRACKS_EACH: usize = 2;
+
 /// Where everybody is, and how much that is.
 pub(crate) struct Spread {
     /// Subscriptions of one call on one worker from which on others come into play.
@@ -26,29 +29,60 @@ struct Call {
     home: usize,
     /// Workers on which it lives.
     parts: BTreeMap<usize, Part>,
+    /// Transports that only receive.
+    receivers: usize,
     tracks: usize,
 }
 
+/// What of a call is on one worker.
 #[derive(Default)]
 struct Part {
     transports: usize,
-    load: usize,
+    /// Receivers of whom nothing is known yet.
+    fresh: usize,
+    /// Load of all others.
+    settled: usize,
 }
 
 struct Seat {
     call: CallId,
     worker: usize,
-    /// Subscriptions, and those that are enabled.
-    rows: usize,
-    enabled: usize,
-    /// Enabled subscriptions it will have, as far as that can be guessed, until it has some.
-    expected: usize,
+    receives: bool,
+    /// Enabled subscriptions.
+    count: usize,
+    /// Those that count: what was announced until the first one comes, none as long as nothing is known.
+    enabled: Option<usize>,
 }
 
-impl Seat {
-    /// A transport alone is work too.
-    fn load(&self) -> usize {
-        if self.rows == 0 { self.expected } else { self.enabled }.max(1)
+impl Call {
+    /// Subscriptions that a receiver will have of whom nothing is known: to all there is, or, as people join before they
+    /// publish, to what everybody else will publish. Too much spreads a call early, which costs little; too little fills a
+    /// worker with people who cannot be moved.
+    fn usual(&self) -> usize {
+        self.tracks.max(TRACKS_EACH * self.receivers.saturating_sub(1)).max(1)
+    }
+
+    fn load(&self, worker: usize) -> usize {
+        self.parts.get(&worker).map_or(0, |part| part.settled + part.fresh * self.usual())
+    }
+
+    /// Puts a seat into the sums of its worker.
+    fn seat(&mut self, seat: &Seat) {
+        let part = self.parts.entry(seat.worker).or_default();
+        match seat.enabled {
+            None if seat.receives => part.fresh += 1,
+            // A transport alone is work too.
+            enabled => part.settled += enabled.unwrap_or(0).max(1),
+        }
+    }
+
+    /// Takes it out again.
+    fn unseat(&mut self, seat: &Seat) {
+        let Some(part) = self.parts.get_mut(&seat.worker) else { return };
+        match seat.enabled {
+            None if seat.receives => part.fresh -= 1,
+            enabled => part.settled -= enabled.unwrap_or(0).max(1),
+        }
     }
 }
 
@@ -89,17 +123,22 @@ impl Spread {
         }
         // We open the data channels of those who only receive; other transports may publish.
         let receives = transport.data.is_some_and(|data| data.opened_by_us);
-        let home = self.calls.get(&transport.call).map_or_else(|| self.least_loaded(transport.call), |call| call.home);
-        let call = self.calls.entry(transport.call).or_insert_with(|| Call { home, parts: BTreeMap::new(), tracks: 0 });
-        let worker = if receives { choose(call, &self.loads, self.share) } else { home };
-        // Who joins a call receives what there is in it, unless something else is known.
-        let usual = if receives { call.tracks } else { 0 };
-        let expected = self.announced.get(&transport.id).copied().unwrap_or(usual);
-        let seat = Seat { call: transport.call, worker, rows: 0, enabled: 0, expected };
-        let part = call.parts.entry(worker).or_default();
-        part.transports += 1;
-        part.load += seat.load();
-        self.loads[worker] += seat.load();
+        let id = transport.call;
+        if !self.calls.contains_key(&id) {
+            let home = self.least_loaded(id);
+            self.calls.insert(id, Call { home, parts: BTreeMap::new(), receivers: 0, tracks: 0 });
+        }
+        let loads = &self.loads;
+        let worker =
+            self.calls.get(&id).map_or(0, |call| if receives { choose(call, loads, self.share) } else { call.home });
+        let seat = Seat { call: id, worker, receives, count: 0, enabled: self.announced.get(&transport.id).copied() };
+        self.change(id, |call| {
+            call.receivers += usize::from(receives);
+            call.seat(&seat);
+            if let Some(part) = call.parts.get_mut(&worker) {
+                part.transports += 1;
+            }
+        });
         self.seats.insert(transport.id, seat);
         worker
     }
@@ -107,59 +146,57 @@ impl Spread {
     /// A transport went, after all that depended on it.
     pub(crate) fn remove(&mut self, transport: TransportId) {
         let Some(seat) = self.seats.remove(&transport) else { return };
-        self.loads[seat.worker] -= seat.load();
-        let Some(call) = self.calls.get_mut(&seat.call) else { return };
-        if let Some(part) = call.parts.get_mut(&seat.worker) {
-            part.load -= seat.load();
-            part.transports -= 1;
-            if part.transports == 0 {
-                call.parts.remove(&seat.worker);
+        self.change(seat.call, |call| {
+            call.receivers -= usize::from(seat.receives);
+            call.unseat(&seat);
+            if let Some(part) = call.parts.get_mut(&seat.worker) {
+                part.transports -= 1;
             }
-        }
-        if call.parts.is_empty() {
+            call.parts.retain(|_, part| part.transports > 0);
+        });
+        if self.calls.get(&seat.call).is_some_and(|call| call.parts.is_empty()) {
             self.calls.remove(&seat.call);
         }
     }
 
     /// A call has another track, or one less.
     pub(crate) fn count_track(&mut self, call: CallId, is_new: bool) {
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.tracks = if is_new { call.tracks + 1 } else { call.tracks.saturating_sub(1) };
-        }
+        self.change(call, |call| call.tracks = if is_new { call.tracks + 1 } else { call.tracks.saturating_sub(1) });
     }
 
     /// A subscription came or changed. True if it is new.
     pub(crate) fn subscribe(&mut self, subscription: &Subscription) -> bool {
         let (key, enabled) = ((subscription.receiver, subscription.track), subscription.wish.enabled);
         let before = self.subscriptions.insert(key, enabled);
-        self.change(subscription.receiver, |seat| {
-            seat.rows += usize::from(before.is_none());
-            seat.enabled = seat.enabled + usize::from(enabled) - usize::from(before == Some(true));
-        });
+        self.count(subscription.receiver, usize::from(enabled), usize::from(before == Some(true)));
         before.is_none()
     }
 
     /// A subscription went. True if it was there.
     pub(crate) fn unsubscribe(&mut self, receiver: TransportId, track: TrackId) -> bool {
         let Some(enabled) = self.subscriptions.remove(&(receiver, track)) else { return false };
-        self.change(receiver, |seat| {
-            seat.rows -= 1;
-            seat.enabled -= usize::from(enabled);
-            // It had some and has none: nothing is expected any more.
-            seat.expected = 0;
-        });
+        self.count(receiver, 0, usize::from(enabled));
         true
     }
 
-    fn change(&mut self, transport: TransportId, change: impl FnOnce(&mut Seat)) {
-        let Some(seat) = self.seats.get_mut(&transport) else { return };
-        let before = seat.load();
-        change(seat);
-        let load = &mut self.loads[seat.worker];
-        *load = *load + seat.load() - before;
-        if let Some(part) = self.calls.get_mut(&seat.call).and_then(|call| call.parts.get_mut(&seat.worker)) {
-            part.load = part.load + seat.load() - before;
-        }
+    /// A receiver has so many more and so many less enabled subscriptions.
+    fn count(&mut self, receiver: TransportId, more: usize, less: usize) {
+        let Some(mut seat) = self.seats.remove(&receiver) else { return };
+        self.change(seat.call, |call| {
+            call.unseat(&seat);
+            seat.count = seat.count + more - less;
+            seat.enabled = Some(seat.count);
+            call.seat(&seat);
+        });
+        self.seats.insert(receiver, seat);
+    }
+
+    /// Changes a call, and the loads of the workers with it.
+    fn change(&mut self, id: CallId, change: impl FnOnce(&mut Call)) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.parts.keys().for_each(|worker| self.loads[*worker] -= call.load(*worker));
+        change(call);
+        call.parts.keys().for_each(|worker| self.loads[*worker] += call.load(*worker));
     }
 
     /// A home for a new call. Among equals the id decides, so that calls that come before their load is known spread as well.
@@ -172,7 +209,7 @@ impl Spread {
 /// Where one more receiver of a call goes: home while there is room, then where the call lives already, as each further
 /// worker costs a copy of everything; then to a fresh worker, and in the end to the least loaded.
 fn choose(call: &Call, loads: &[usize], share: usize) -> usize {
-    let has_room = |worker: usize| call.parts.get(&worker).is_none_or(|part| part.load < share);
+    let has_room = |worker: usize| call.load(worker) < share;
     if has_room(call.home) {
         return call.home;
     }

@@ -102,6 +102,21 @@ fn who_joins_is_expected_to_receive_what_there_is() {
     assert_eq!(workers, [home, home, 1 - home, 1 - home]);
 }
 
+#[test]
+fn people_who_all_join_before_they_publish_are_spread_evenly() {
+    let mut spread = Spread::new(2, 1000);
+    let workers: Vec<usize> = (0..100).map(|id| spread.place(&transport(id, 1, true))).collect();
+    let home = workers[0];
+    assert!(workers[..20].iter().all(|worker| *worker == home), "{workers:?}");
+    let there = workers.iter().filter(|worker| **worker == home).count();
+    assert!((45..=55).contains(&there), "{there}");
+    // An audience that knows what it gets weighs what it weighs.
+    for id in 0..100 {
+        (0..2).for_each(|track| assert!(spread.subscribe(&subscription(id, track, true))));
+    }
+    assert_eq!(spread.loads.iter().sum::<usize>(), 200);
+}
+
 proptest! {
     #[test]
     fn loads_add_up_and_nothing_stays_behind(ops in prop::collection::vec((0..5u8, 0..12u64, 0..6u64, any::<bool>()), 1..200)) {
@@ -129,10 +144,13 @@ proptest! {
                 _ => {}
             }
             for worker in 0..3 {
-                let seats = spread.seats.values().filter(|seat| seat.worker == worker).map(Seat::load).sum::<usize>();
-                let parts = spread.calls.values().filter_map(|call| call.parts.get(&worker));
+                let load = |seat: &Seat| match seat.enabled {
+                    None if seat.receives => spread.calls[&seat.call].usual(),
+                    enabled => enabled.unwrap_or(0).max(1),
+                };
+                let seats = spread.seats.values().filter(|seat| seat.worker == worker).map(load).sum::<usize>();
                 prop_assert_eq!(spread.loads[worker], seats);
-                prop_assert_eq!(parts.map(|part| part.load).sum::<usize>(), seats);
+                prop_assert_eq!(spread.calls.values().map(|call| call.load(worker)).sum::<usize>(), seats);
             }
         }
         (0..12).for_each(|id| leave(&mut spread, id));

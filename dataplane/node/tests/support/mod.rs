@@ -220,7 +220,8 @@ pub async fn pair_that_spreads() -> (Node, Control, Link) {
     pair_with(2, |config| config.spread = 1).await
 }
 
-async fn pair_with(workers: usize, change: impl FnOnce(&mut NodeConfig)) -> (Node, Control, Link) {
+/// The same with other changes of its settings.
+pub async fn pair_with(workers: usize, change: impl FnOnce(&mut NodeConfig)) -> (Node, Control, Link) {
     let authority = Authority::new();
     let control = Control::listen(&authority, 0);
     let mut config = config(&authority, &authority.sign("node-1"), control.port(), workers);
