@@ -1,8 +1,8 @@
 //! What a second worker costs and brings: one publisher of 1,200-byte video packets and many receivers in one call, on one
-//! worker and on two, in turns. Prints packets per CPU second of the worker threads.
+//! worker, and twice as many on two, in turns. Prints packets per CPU second of the worker threads.
 //!
 //! ```text
-//! cargo run --release -p sluice-node --example cores -- [receivers, 200] [packets a second, 500] [rounds, 6] [seconds, 5]
+//! cargo run --release -p sluice-node --example cores -- [receivers a worker, 100] [packets a second, 500] [rounds, 6] [seconds, 5]
 //! ```
 //!
 //! Clients are whole ones until they are connected; then they read no more, and the kernel drops what they get. That is billed
@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use sluice_messages::{
     CallId, Codec, Encoding, Entry, Kind, Payload, PayloadMap, Subscription, Track, TrackId, TransportId, Wish,
 };
-use sluice_node::Node;
 use str0m::{media::MediaKind, rtp::RtpWrite};
 use support::{person::*, *};
 
@@ -36,14 +35,14 @@ struct Round {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
-    let receivers = numbers.next().unwrap_or(200);
+    let receivers = numbers.next().unwrap_or(100);
     let rate = numbers.next().unwrap_or(500);
     let rounds = numbers.next().unwrap_or(6);
     let seconds = numbers.next().unwrap_or(5);
     let mut costs: [Vec<f64>; 2] = Default::default();
     for round in 0..rounds {
         for workers in [1, 2] {
-            let shown = play(workers, receivers, rate, Duration::from_secs(seconds)).await;
+            let shown = play(workers, receivers * workers as u64, rate, Duration::from_secs(seconds)).await;
             let per_second = shown.packets as f64 / shown.cpu_s;
             println!(
                 "round {round}, {workers} worker(s): {:.0} packets/s sent, {:.0} packets per worker CPU second, {} relayed, {} dropped",

@@ -46,22 +46,11 @@ async fn twelve_people_on_two_workers_all_see_and_hear_each_other() -> anyhow::R
         assert_eq!(counted(name), 0.0, "{name}");
     }
 
-    // Data goes to everybody as well, and who leaves is missed by nobody.
+    // Data goes to everybody as well.
     let sender = clients.pop().expect("there are twelve");
     sender.order(sluice_tests::client::Order::Data(packet())).await;
     for client in &mut clients {
         client.until("a message", |seen| seen.data == 1).await?;
-    }
-    drop(sender);
-    for client in &mut clients {
-        client.until("one left", |seen| seen.people.len() == PEOPLE - 2).await?;
-    }
-    for client in &mut clients[..2] {
-        client
-            .until("more of the others", |seen| {
-                seen.audios.values().filter(|r| r.frames > 2 * ENOUGH).count() >= PEOPLE - 2
-            })
-            .await?;
     }
     server.healthy()?;
     Ok(())
