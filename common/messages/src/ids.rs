@@ -10,7 +10,7 @@ macro_rules! id {
     };
 }
 
-id!(/// One call (a room's life on a node). Everything of a call is handled by one worker of a node.
+id!(/// One call (a room's life on a node). A node handles it on one worker, a large one on several.
     CallId);
 id!(/// One peer connection of one participant. A participant owns a list of them, each with its direction of use.
     TransportId);

@@ -13,6 +13,7 @@ use crate::{
     history::SentRing,
     limits::{AUDIO_RECORDS, PAYLOADS_MAX, VIDEO_RECORDS},
     peer::{Due, Keys, Peer, label},
+    relay::NOBODY,
     speakers::Speakers,
     stream::Stream,
     subscription::Subscription,
@@ -171,7 +172,7 @@ impl Forwarder {
         self.bind_declared(now, index, &entry.encodings, pool);
     }
 
-    fn change_track(&mut self, now: Micros, index: u32, entry: &messages::Track, pool: &mut Pool) {
+    pub(crate) fn change_track(&mut self, now: Micros, index: u32, entry: &messages::Track, pool: &mut Pool) {
         let packets = self.config.history_packets(entry.kind);
         let Some(track) = self.tracks.get_mut(index) else { return };
         let publisher = track.publisher;
@@ -194,7 +195,10 @@ impl Forwarder {
                 None => track.layers.push(Layer::new(encoding, packets)),
             }
         }
-        self.bind_declared(now, index, &entry.encodings, pool);
+        // The SSRCs of a remote track are its home's business.
+        if publisher != NOBODY {
+            self.bind_declared(now, index, &entry.encodings, pool);
+        }
         if changes_mute || changes_layers {
             // Numbers of a layer that was away are no guide to what comes now: start from a key frame.
             self.retarget_track(now, index);
@@ -297,7 +301,7 @@ impl Forwarder {
         self.pace.remove(index);
     }
 
-    fn remove_track(&mut self, id: TrackId, pool: &mut Pool) {
+    pub(crate) fn remove_track(&mut self, id: TrackId, pool: &mut Pool) {
         let Some(index) = self.track_map.get(id.0) else { return };
         while let Some(&subscription) = self.tracks.get(index).and_then(|track| track.subscribers.last()) {
             self.remove_subscription(subscription, pool);
@@ -313,6 +317,7 @@ impl Forwarder {
             peer.tracks.retain(|track| *track != index);
         }
         self.track_map.remove(id.0);
+        self.relays.purge(id, pool);
     }
 
     fn remove_subscription(&mut self, index: u32, pool: &mut Pool) {

@@ -52,6 +52,14 @@ counters! {
     keyframe_requests,
     /// Switches of a receiver to another layer or source.
     switches,
+    /// Packets for siblings, once for each.
+    relayed,
+    /// Packets from siblings.
+    relayed_in,
+    /// Something for siblings: too much waits to be handed over.
+    drop_relay_full,
+    /// Something from a sibling about a track that is not here, or no longer there.
+    drop_relay_stale,
     /// Datagrams of a transport that is not in the table.
     drop_unknown_transport,
     /// Datagrams before DTLS is done.

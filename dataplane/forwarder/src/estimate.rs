@@ -127,6 +127,11 @@ impl Meter {
     pub(crate) fn rate_bps(&self) -> u64 {
         self.rate_bps
     }
+
+    /// Takes over what somebody else measured.
+    pub(crate) fn set(&mut self, rate_bps: u64) {
+        self.rate_bps = rate_bps;
+    }
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Forwarder {
     /// Counts again who gets or waits for which layer of a track: only those layers are worth repairs.
     pub(crate) fn recount(&mut self, track_index: u32) {
         let Some(track) = self.tracks.get_mut(track_index) else { return };
-        track.layers.iter_mut().for_each(|layer| layer.wanted_by = 0);
+        track.layers.iter_mut().for_each(|layer| layer.wanted_by = layer.siblings.count_ones());
         for &index in &track.subscribers {
             let Some(subscription) = self.subscriptions.get(index) else { continue };
             let current = subscription.current.map(|source| source.encoding);
@@ -97,18 +97,21 @@ impl Forwarder {
             }
         }
         track.layers.iter_mut().filter(|layer| layer.wanted_by == 0).for_each(|layer| layer.missing.clear());
+        self.tell_wants(track_index);
     }
 
     /// A layer came or went.
     pub(crate) fn layers_changed(&mut self, now: Micros, track_index: u32) {
         let Some(track) = self.tracks.get_mut(track_index) else { return };
         let live = track.live();
-        if live != track.reported_live {
+        // Of a remote track its home reports.
+        if live != track.reported_live && track.home.is_none() {
             track.reported_live = live;
             let layers = track.layers.iter().enumerate().filter(|(_, layer)| layer.live);
             let live =
                 layers.filter_map(|(n, layer)| Some(LayerLive { encoding: n as u8, ssrc: layer.ssrc? })).collect();
             self.events.push(Event::Layers { track: track.id, live }, &mut self.counters);
+            self.relay_layers(track_index);
         }
         self.retarget_track(now, track_index);
     }
@@ -119,13 +122,14 @@ impl Forwarder {
         for track_index in 0..self.tracks.end() {
             let Some(track) = self.tracks.get_mut(track_index) else { continue };
             let newest = track.layers.iter().filter_map(|layer| layer.last_packet).max();
-            let mut changed = false;
+            let (mut changed, is_remote) = (false, track.home.is_some());
             for layer in &mut track.layers {
                 let expired = layer.history.expire(now, age, pool);
                 if age < self.config.history {
                     self.counters.history_squeezed += expired;
                 }
-                let Some(last) = layer.last_packet.filter(|_| layer.live) else { continue };
+                // Only wanted layers of a remote track come here: its home says which ones live.
+                let Some(last) = layer.last_packet.filter(|_| layer.live && !is_remote) else { continue };
                 let silent = now.since(last);
                 let behind = newest.map_or(Duration::ZERO, |newest| newest.since(last));
                 if silent >= LAYER_SILENCE * ALL_SILENT || (silent >= LAYER_SILENCE && behind >= LAYER_SILENCE * 3 / 4)
@@ -136,6 +140,9 @@ impl Forwarder {
             }
             if changed {
                 self.layers_changed(now, track_index);
+            }
+            if is_remote {
+                self.sweep_remote(now, track_index);
             }
         }
     }

@@ -25,6 +25,7 @@ pub mod limits;
 mod peer;
 mod queue;
 mod receive;
+mod relay;
 mod rewrite;
 mod route;
 mod send;
@@ -45,12 +46,14 @@ use sluice_wire::Micros;
 pub use counters::Counters;
 pub use estimate::Estimator;
 pub use limits::Config;
+pub use relay::{Relay, Relayed, Remote, SIBLINGS_MAX};
 
 use egress::Pace;
 use events::Events;
 use peer::Peer;
 use queue::Queues;
 use receive::Meta;
+use relay::Relays;
 use route::Pending;
 use send::Desk;
 use shed::Shed;
@@ -67,6 +70,8 @@ pub enum Input<'a> {
     /// Inserts or replaces a row. Notes are ignored. A track whose transport is not there, and a subscription whose track
     /// or receiver is not there, are refused and counted: transports come first, subscriptions last.
     Put(&'a Entry),
+    /// Inserts or replaces a track that is published at a sibling: its packets come by [`Input::Relayed`].
+    PutRemote(Remote<'a>),
     /// Removes a row and what depends on it.
     Remove(&'a Key),
     /// DTLS is done. Other keys than before are a new association: the old ones are gone. The same again change nothing.
@@ -80,6 +85,8 @@ pub enum Input<'a> {
     Busy { permille: u16 },
     /// SRTP or SRTCP from a 5-tuple that ICE validated for the transport. The frame is taken over.
     Datagram { transport: TransportId, frame: FrameId },
+    /// What the sibling `from` said, with the bytes that went with it. The frame is taken over.
+    Relayed { from: u8, what: Relayed, frame: Option<FrameId> },
 }
 
 /// What a forwarder tells its worker, besides the packets it writes to transmit slots.
@@ -87,6 +94,8 @@ pub enum Input<'a> {
 pub enum Output {
     /// For the control plane.
     Event(Event),
+    /// For siblings; before anything is written to a transmit slot, so that they begin meanwhile.
+    Relay(Relay),
 }
 
 /// All media state of one worker.
@@ -120,6 +129,7 @@ pub struct Forwarder {
     timers: Timers,
     tick: Tick,
     events: Events,
+    relays: Relays,
     /// Video subscriptions that remember what they sent.
     histories: usize,
 }
@@ -158,6 +168,7 @@ impl Forwarder {
             timers: Timers::new(config.peers_max),
             tick: Tick::default(),
             events: Events::new(config.events_max),
+            relays: Relays::new(config.relays_max),
             histories: 0,
             counters: Counters::default(),
             random,
@@ -172,12 +183,13 @@ impl Forwarder {
             // Once: a worker has one pool for life.
             self.meta.resize(pool.capacity(), Meta::default());
         }
-        if !matches!(input, Input::Datagram { .. } | Input::Busy { .. }) {
+        if !matches!(input, Input::Datagram { .. } | Input::Relayed { .. } | Input::Busy { .. }) {
             // They were received before.
             self.distribute(now, pool);
         }
         match input {
             Input::Put(entry) => self.put(now, entry, pool),
+            Input::PutRemote(remote) => self.put_remote(now, &remote, pool),
             Input::Remove(key) => self.remove(key, pool),
             Input::Keys { transport, keys } => {
                 if let Some(index) = self.peer_map.get(transport.0) {
@@ -202,25 +214,36 @@ impl Forwarder {
                 }
                 pool.release(frame);
             }
+            Input::Relayed { from, what, frame } => {
+                self.relayed(now, from, &what, frame, pool);
+                if let Some(frame) = frame {
+                    pool.release(frame);
+                }
+            }
         }
     }
 
     /// Runs what is due and writes what is ready into transmit slots. Call it until it returns none: then nothing happens
     /// before the next input or [`Forwarder::wake`]. When `tx` has no slot left it returns too and continues next time.
     pub fn poll(&mut self, now: Micros, pool: &mut Pool, tx: &mut impl Tx) -> Option<Output> {
+        // Before our own receivers get anything, so that siblings begin meanwhile.
+        if let Some(relay) = self.relays.pop() {
+            return Some(Output::Relay(relay));
+        }
         self.distribute(now, pool);
         self.run_tick(now, pool);
         while let Some(peer) = self.timers.pop(now) {
             self.fire(peer);
         }
         self.flush(now, pool, tx);
-        self.events.pop().map(Output::Event)
+        // Timers may have said something more.
+        self.relays.pop().map(Output::Relay).or_else(|| self.events.pop().map(Output::Event))
     }
 
     /// When [`Forwarder::poll`] wants to be called at the latest; [`Micros::NEVER`] if there is nothing to wait for, and
     /// the past if something waits for a transmit slot.
     pub fn wake(&self) -> Micros {
-        if !self.pending.is_empty() || !self.events.is_empty() {
+        if !self.pending.is_empty() || !self.events.is_empty() || !self.relays.is_empty() {
             return Micros(0);
         }
         self.timers.next().min(self.tick.next()).min(self.pace.due())

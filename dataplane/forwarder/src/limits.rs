@@ -41,6 +41,9 @@ pub struct Config {
     pub history: Duration,
     /// Wall clock at `Micros(0)` as a 32.32 NTP timestamp (RFC 3550 section 4).
     pub ntp_offset: u64,
+    /// What waits to be handed to siblings: packets of one turn of the worker, at about 150 bytes each. Beyond it they are
+    /// dropped and counted. 0 for a forwarder without siblings.
+    pub relays_max: usize,
     /// Events waiting for the caller. Beyond it they are dropped and counted; states are sent again on their next change.
     pub events_max: usize,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             history_audio_packets: 64,
             history: Duration::from_secs(1),
             ntp_offset: 0,
+            relays_max: 2048,
             events_max: 4096,
         }
     }
@@ -68,7 +72,7 @@ impl Default for Config {
 impl Config {
     /// Upper bound of the memory of a forwarder with this configuration, item by item, in bytes. Packet memory is the
     /// pool's and not in it; [`Config::frames_wanted`] says how much of that is needed.
-    pub fn memory(&self) -> [(&'static str, usize); 6] {
+    pub fn memory(&self) -> [(&'static str, usize); 7] {
         [
             ("peers", self.peers_max * (size_of::<crate::peer::Peer>() + PEER_HEAP_BYTES)),
             ("egress queues", crate::queue::Queues::memory(self.egress_packets_max)),
@@ -86,6 +90,7 @@ impl Config {
                     * (size_of::<crate::subscription::Subscription>()
                         + AUDIO_RECORDS * size_of::<crate::history::Sent>()),
             ),
+            ("relays", self.relays_max * size_of::<crate::relay::Relay>()),
             ("histories", self.histories_max * VIDEO_RECORDS * size_of::<crate::history::Sent>()),
             ("indices", (self.peers_max + self.tracks_max * 7 + self.subscriptions_max) * 4 * 16),
         ]
@@ -169,6 +174,10 @@ pub const HOLD_FULL_PPS: u64 = 20_000;
 
 /// Calls with participants on one forwarder are at most its peers; speakers reported per call.
 pub const SPEAKERS_MAX: usize = 8;
+
+/// Seconds after which a sibling that did not repeat its wish for a layer gets it no more; it repeats them each second.
+/// Raising it forgives longer pauses of its thread, lowering it wastes less on a sibling whose last word was lost.
+pub const RELAY_LEASE_S: u32 = 2;
 
 /// Longest compound of RTCP that is sent: below any path MTU in use.
 pub const RTCP_BYTES_MAX: usize = 1100;

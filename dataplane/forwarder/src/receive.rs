@@ -281,7 +281,6 @@ impl Forwarder {
         };
         let (is_video, muted) = (track.kind == Kind::Video, track.muted);
         let simulcast = track.layers.len() > 1;
-        let has_subscribers = !track.subscribers.is_empty();
         if !track.started {
             track.started = true;
             self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
@@ -362,17 +361,32 @@ impl Forwarder {
             self.leave_out(now, stream.track, &meta, pool);
             return;
         }
+        attach(&mut meta, frame, seen, simulcast, pool);
+        self.forward(now, stream, frame, meta, is_newest, pool);
+    }
+
+    /// A packet that somebody may get, whether it came from its publisher or from a sibling.
+    pub(crate) fn forward(
+        &mut self,
+        now: Micros,
+        stream: Stream,
+        frame: FrameId,
+        meta: Meta,
+        is_newest: bool,
+        pool: &mut Pool,
+    ) {
+        let Some(track) = self.tracks.get_mut(stream.track) else { return };
+        let has_subscribers = !track.subscribers.is_empty();
+        let Some(layer) = track.layers.get_mut(usize::from(stream.encoding)) else { return };
         if is_newest {
-            layer.last_timestamp = header.timestamp;
+            layer.last_timestamp = meta.incoming.timestamp;
         }
         layer.last_packet = Some(now);
         layer.count_frame(&meta);
         let woke = !std::mem::replace(&mut layer.live, true);
-
-        attach(&mut meta, frame, seen, simulcast, pool);
         self.meta[frame.index()] = meta;
         if has_subscribers {
-            layer.history.insert(index, frame, now, pool);
+            layer.history.insert(meta.incoming.index, frame, now, pool);
         }
         if woke {
             self.layers_changed(now, stream.track);
@@ -381,6 +395,7 @@ impl Forwarder {
             // After receivers were pointed to the layer: this is what they would ask for.
             self.keyframe_arrived(stream);
         }
+        self.relay_packet(stream, &meta, frame, pool);
         self.defer(now, stream.track, frame, pool);
     }
 

@@ -200,6 +200,7 @@ impl Forwarder {
     pub(crate) fn leave_out(&mut self, now: Micros, track_index: u32, meta: &Meta, pool: &mut Pool) {
         // What came before it takes its numbers first.
         self.distribute(now, pool);
+        self.relay_left_out(track_index, meta);
         let Some(track) = self.tracks.get(track_index) else { return };
         let source = Source { encoding: meta.encoding, generation: meta.generation };
         for &index in &track.subscribers {

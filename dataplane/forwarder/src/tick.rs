@@ -68,6 +68,7 @@ impl Forwarder {
         }
         if take(&mut self.tick.second, SECOND, now) {
             self.choose_temporal();
+            self.renew_relays();
             for index in 0..self.peers.end() {
                 self.allocate(now, index);
             }

@@ -10,6 +10,7 @@ use crate::{
     history::History,
     limits::{Config, PAYLOADS_MAX},
     peer::{Label, label},
+    relay::Home,
     speakers::Loudness,
 };
 
@@ -20,7 +21,10 @@ pub(crate) const LAYERS_MAX: usize = Entry::MAX_ENCODINGS;
 pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) call_index: u32,
+    /// [`NOBODY`](crate::relay::NOBODY) if that is at a sibling.
     pub(crate) publisher: u32,
+    /// Where it is published, if not here.
+    pub(crate) home: Option<Box<Home>>,
     pub(crate) kind: Kind,
     pub(crate) mid: Label,
     pub(crate) payloads: ArrayVec<Payload, PAYLOADS_MAX>,
@@ -49,8 +53,11 @@ pub(crate) struct Layer {
     pub(crate) reception: Reception,
     pub(crate) keyframe: Keyframe,
     pub(crate) rate: Meter,
-    /// Receivers that get this layer or wait for it; maintained by `layers.rs`.
+    /// Receivers and siblings that get this layer or wait for it; maintained by `layers.rs`.
     pub(crate) wanted_by: u32,
+    /// Bits of the siblings that do, and of those that said so since this was last looked at; maintained by `relay.rs`.
+    pub(crate) siblings: u64,
+    pub(crate) renewed: u64,
     /// Frames per temporal layer in the current second and in the last one.
     pub(crate) frames: [u32; 4],
     pub(crate) fps: [u32; 4],
@@ -64,6 +71,7 @@ impl Track {
             id: entry.id,
             call_index,
             publisher,
+            home: None,
             kind: entry.kind,
             mid: label(&entry.mid),
             payloads: ArrayVec::new(),
@@ -127,6 +135,8 @@ impl Layer {
             keyframe: Keyframe::default(),
             rate: Meter::default(),
             wanted_by: 0,
+            siblings: 0,
+            renewed: 0,
             frames: [0; 4],
             fps: [0; 4],
             declared: (None, None),

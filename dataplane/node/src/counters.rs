@@ -68,6 +68,8 @@ counters! {
     handed_in,
     /// Queue to the sibling was full.
     drop_handoff_full,
+    /// What a forwarder said to a sibling's, while the queue there was full: one copy of a packet, or a state.
+    drop_relay_full,
     /// A sibling believed this to be ours and it was not.
     drop_handed_in,
     /// A check for a user name that no worker knows.

@@ -10,8 +10,10 @@ struct Parcel<H> {
     data: [u8; DATAGRAM_BYTES],
 }
 
-/// Memory of one place in a lane, in bytes.
-pub(crate) const PARCEL_BYTES: usize = DATAGRAM_BYTES + 64;
+/// Memory of one place in a lane of `H`, in bytes.
+pub(crate) const fn place_bytes<H>() -> usize {
+    size_of::<Parcel<H>>()
+}
 
 /// The end that datagrams go in at.
 pub(crate) struct LaneIn<H> {

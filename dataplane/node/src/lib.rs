@@ -5,7 +5,7 @@
 //!            link (tokio, QUIC)          one per node
 //!      tables | ^ events
 //!             v |
-//!   slow <-> worker <-> worker <-> slow  one pair per core; a call lives on one pair
+//!   slow <-> worker <-> worker <-> slow  one pair per core; a call lives on one, a large one on several
 //! ```
 //!
 //! Threads share nothing but bounded single-producer queues, a bell that wakes a sleeper, and counters with one writer
@@ -23,7 +23,7 @@ mod queue;
 mod slow;
 mod worker;
 
-pub use config::{Credential, DtlsCertificate, LinkConfig, NodeConfig, POOL_FRAMES, PORT};
+pub use config::{Credential, DtlsCertificate, LinkConfig, NodeConfig, POOL_FRAMES, PORT, SPREAD};
 pub use node::{Node, StartError, Watch};
 pub use sluice_forwarder::Config as ForwarderConfig;
 pub use sluice_io::Preference as BackendPreference;

@@ -151,10 +151,11 @@ impl Node {
             knocks: knocks.clone(),
             threads: Vec::new(),
         };
-        let forwarder = sluice_forwarder::Config { ntp_offset: clock.ntp(), ..config.forwarder.clone() };
+        let forwarder = sluice_forwarder::Config { ntp_offset: clock.ntp(), ..forwarder(&config, workers) };
         let (mut ports, mut events) = (Vec::new(), Vec::new());
-        let lanes = worker::connect(&bells);
-        for (index, ((pool, backend), (siblings, from_siblings))) in backends.into_iter().zip(lanes).enumerate() {
+        let ways = worker::connect(&bells).into_iter().zip(slow::connect(&knocks));
+        for (index, ((pool, backend), (lanes, ways))) in backends.into_iter().zip(ways).enumerate() {
+            let (siblings, from_siblings) = lanes;
             let (commands, commands_out) = RingBuffer::new(worker::COMMANDS_MAX);
             let (orders, orders_out) = RingBuffer::new(slow::ORDERS_MAX);
             let (verdicts, verdicts_out) = RingBuffer::new(slow::RESULTS_MAX);
@@ -167,6 +168,7 @@ impl Node {
                 orders: orders_out,
                 datagrams,
                 verdicts,
+                ways,
                 bell: bell.clone(),
                 knock: knock.clone(),
                 counted: counted[index].clone(),
@@ -204,7 +206,7 @@ impl Node {
             events.push(events_out);
         }
         let identity = link::Identity { name: config.name.clone(), fingerprint, addresses };
-        let link = Link::new(identity, dialer, Router::new(ports), events, reported, counted);
+        let link = Link::new(identity, dialer, Router::new(ports, config.spread), events, reported, counted);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         node.spawn("link".into(), move || runtime.block_on(link.run(link_stop)))?;
         node.announce(&config, workers);
@@ -259,12 +261,7 @@ impl Node {
     }
 
     fn spawn(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let guarded = move || {
-            let _whole = Whole;
-            body();
-        };
-        let thread = std::thread::Builder::new().name(name).spawn(guarded).map_err(StartError::Thread)?;
-        self.threads.push(thread);
+        self.threads.push(guarded(name, body).map_err(StartError::Thread)?);
         Ok(())
     }
 
@@ -290,6 +287,14 @@ impl Drop for Node {
             let _ = thread.join();
         }
     }
+}
+
+/// A thread whose panic ends the process.
+fn guarded(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _whole = Whole;
+        body();
+    })
 }
 
 /// A node with a dead thread would keep its port and serve nobody, which is worse than none: another node takes over.
@@ -349,15 +354,60 @@ fn is_without_ipv6(error: &socket::BindError) -> bool {
     }
 }
 
+/// Bounds of each worker's forwarder.
+fn forwarder(config: &NodeConfig, workers: usize) -> sluice_forwarder::Config {
+    let relays_max = if workers > 1 { config.forwarder.relays_max } else { 0 };
+    sluice_forwarder::Config { relays_max, ..config.forwarder.clone() }
+}
+
 /// Everything that is set aside at start, for all workers together.
 fn memory(config: &NodeConfig, io: &sluice_io::Config, workers: usize) -> Vec<(&'static str, usize)> {
-    let lane_places = worker::places(workers) * workers.saturating_sub(1) + slow::DATAGRAMS_MAX;
+    let lanes =
+        worker::lanes_bytes(workers) + slow::DATAGRAMS_MAX * lane::place_bytes::<sluice_messages::TransportId>();
     let mut items = vec![
         ("packets", config.pool_frames * sluice_frames::FRAME_BYTES),
         ("transmit slots", io.transmit_slots * sluice_frames::FRAME_BYTES),
-        ("lanes", lane_places * lane::PARCEL_BYTES),
+        ("lanes", lanes),
         ("socket buffers", 2 * config.bind.len() * SOCKET_BYTES),
     ];
-    items.extend(config.forwarder.memory());
+    items.extend(forwarder(config, workers).memory());
     items.into_iter().map(|(name, bytes)| (name, bytes * workers)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// Set in the process that is to end.
+    const VICTIM: &str = "SLUICE_TEST_VICTIM";
+
+    #[test]
+    fn a_thread_that_panics_ends_the_process() {
+        if std::env::var_os(VICTIM).is_some() {
+            let bystander = guarded("worker-1".into(), || {
+                loop {
+                    std::thread::park();
+                }
+            });
+            let fellow = guarded("worker-0".into(), || panic!("as if a worker had a bug"));
+            // Where the guard fails, this one ends in peace, which the parent sees.
+            drop((fellow.unwrap().join(), bystander));
+            return;
+        }
+        let name = std::thread::current().name().expect("tests run in threads of their name").to_owned();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--nocapture"])
+            .env(VICTIM, "yes")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{:?}: {said}", child.status);
+        assert!(said.contains("as if a worker had a bug"), "{said}");
+    }
 }

@@ -26,6 +26,11 @@ impl Bell {
     pub(crate) fn ring(&self) {
         // Pairs with the fence in `doze`: either we see the sleeper, or it sees what was pushed.
         fence(Ordering::SeqCst);
+        self.hint();
+    }
+
+    /// The same without the fence, for a producer that rings later in its turn as well: a sleeper may be missed until then.
+    pub(crate) fn hint(&self) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.waker.wake();
         }

@@ -16,6 +16,7 @@ use crate::{
     limits::{RESEND_PERIOD, RESENDS_MAX},
     queue::Queued,
     stream::Stream,
+    subscription::Source,
 };
 
 /// Sequence numbers taken from one RTCP datagram. More are a storm; the rest is asked for again if it matters.
@@ -73,8 +74,9 @@ impl Forwarder {
         let Some(stream) = self.stream(peer_index, info.ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let Some(layer) = track.layers.get_mut(usize::from(stream.encoding)) else { return };
-        layer.reception.clock = Some(SenderClock { ntp: info.ntp, rtp_timestamp: info.rtp_timestamp, arrival: now });
-        let generation = layer.generation;
+        let clock = SenderClock { ntp: info.ntp, rtp_timestamp: info.rtp_timestamp, arrival: now };
+        layer.reception.clock = Some(clock);
+        let source = Source { encoding: stream.encoding, generation: layer.generation };
         if let Some(peer) = self.peers.get_mut(peer_index) {
             let delta = ntp_now.wrapping_sub(info.ntp);
             let least = peer.ntp_delta.is_none_or(|old| {
@@ -86,15 +88,20 @@ impl Forwarder {
                 peer.ntp_delta = Some(delta);
             }
         }
+        self.anchor(stream.track, source, clock);
+        self.relay_clock(stream);
+    }
+
+    /// Ties the outgoing timestamps of those who get a source to its publisher's clock.
+    pub(crate) fn anchor(&mut self, track_index: u32, source: Source, clock: SenderClock) {
+        let Some(track) = self.tracks.get(track_index) else { return };
         for &index in &track.subscribers {
-            let Some(subscription) = self.subscriptions.get_mut(index) else { continue };
-            let is_source =
-                subscription.current.is_some_and(|s| s.encoding == stream.encoding && s.generation == generation);
-            if is_source {
-                let rewriter = &subscription.rewriter;
-                let timestamp = info.rtp_timestamp.wrapping_add(rewriter.timestamp_offset());
-                subscription.anchor = Some((info.ntp, timestamp.wrapping_sub(rewriter.skew())));
-            }
+            let Some(subscription) = self.subscriptions.get_mut(index).filter(|s| s.current == Some(source)) else {
+                continue;
+            };
+            let rewriter = &subscription.rewriter;
+            let timestamp = clock.rtp_timestamp.wrapping_add(rewriter.timestamp_offset());
+            subscription.anchor = Some((clock.ntp, timestamp.wrapping_sub(rewriter.skew())));
         }
     }
 

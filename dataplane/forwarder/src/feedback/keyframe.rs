@@ -65,7 +65,11 @@ impl Forwarder {
             return;
         }
         let Some(layer) = track.layers.get_mut(usize::from(encoding)) else { return };
-        if let Some(due) = layer.keyframe.want(now)
+        let due = layer.keyframe.want(now);
+        if track.home.is_some() {
+            return self.ask_home(now, track_index);
+        }
+        if let Some(due) = due
             && let Some(peer) = self.peers.get_mut(track.publisher)
             && due < peer.due.keyframe
         {

@@ -180,9 +180,10 @@ impl Forwarder {
                 continue;
             };
             subscription.next_report = now + REPORT_PERIOD;
-            let publisher = self.tracks.get(subscription.track).and_then(|track| self.peers.get(track.publisher));
+            let track = subscription.track;
             let _ = compound.sender_report(&info, &[]);
-            let _ = compound.cname(info.ssrc, publisher.map_or(&[][..], |peer| peer.cname.as_bytes()));
+            let cname = self.tracks.get(track).map_or(&[][..], |track| self.cname(track));
+            let _ = compound.cname(info.ssrc, cname);
             written = true;
         }
         written

@@ -118,9 +118,8 @@ impl Forwarder {
         let Source { encoding, generation } = subscription.current?;
         let track = self.tracks.get(subscription.track)?;
         let layer = track.layers.get(usize::from(encoding)).filter(|layer| layer.generation == generation)?;
-        let publisher = self.peers.get(track.publisher)?;
         let ntp = self.ntp(now);
-        let source_timestamp = match (layer.reception.clock, publisher.ntp_delta) {
+        let source_timestamp = match (layer.reception.clock, self.ntp_delta(track)) {
             (Some(clock), Some(delta)) => {
                 let elapsed = ntp.wrapping_sub(delta).wrapping_sub(clock.ntp) as i64;
                 clock.rtp_timestamp.wrapping_add(units(elapsed, track.clock_rate()))

@@ -14,7 +14,7 @@ use crate::support::*;
 struct Counting;
 
 thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    pub static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: needed to see allocations at all; everything is passed on to the system's allocator as it came.

@@ -4,6 +4,7 @@ mod allocations;
 mod crossing;
 mod pacing;
 mod random;
+mod relay;
 mod repair;
 mod support;
 mod video;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use sluice_forwarder::{Config, Forwarder, Input, Output};
+use sluice_forwarder::{Config, Forwarder, Input, Output, Relay, Relayed};
 use sluice_frames::{Pool, Route, Tx};
 use sluice_messages::{
     CallId, Codec, Encoding, Entry, Event, Extension, ExtensionMap, Ice, IceCredentials, Key, Kind, Participant,
@@ -106,6 +106,8 @@ pub struct World {
     pub now: Micros,
     pub parties: BTreeMap<u64, Party>,
     pub events: Vec<Event>,
+    /// What was said to siblings: to whom, what, and the bytes of its packet.
+    pub relays: Vec<(u64, Relayed, Option<Vec<u8>>)>,
     /// Key pairs given out.
     pub keyed: u8,
 }
@@ -150,6 +152,7 @@ impl World {
             now: Micros(1_000_000),
             parties: BTreeMap::new(),
             events: Vec::new(),
+            relays: Vec::new(),
             keyed: 0,
         }
     }
@@ -212,6 +215,17 @@ impl World {
         self.forwarder.input(self.now, input, &mut self.pool);
     }
 
+    /// Hears a sibling.
+    pub fn hear(&mut self, from: u8, what: Relayed, bytes: Option<&[u8]>) {
+        let frame = bytes.map(|bytes| {
+            let frame = self.pool.take().expect("a free frame");
+            self.pool.buffer_mut(frame)[..bytes.len()].copy_from_slice(bytes);
+            self.pool.set_len(frame, bytes.len());
+            frame
+        });
+        self.forwarder.input(self.now, Input::Relayed { from, what, frame }, &mut self.pool);
+    }
+
     /// Seals an RTP packet with an extended index and sends it.
     pub fn send(&mut self, id: u64, index: u64, packet: &[u8]) {
         let header = Header::parse(packet).unwrap();
@@ -232,8 +246,15 @@ impl World {
     }
 
     pub fn poll(&mut self) {
-        while let Some(Output::Event(event)) = self.forwarder.poll(self.now, &mut self.pool, &mut self.tx) {
-            self.events.push(event);
+        while let Some(output) = self.forwarder.poll(self.now, &mut self.pool, &mut self.tx) {
+            match output {
+                Output::Event(event) => self.events.push(event),
+                Output::Relay(Relay { to, what, frame }) => {
+                    let bytes = frame.map(|frame| self.pool.bytes(frame).to_vec());
+                    frame.into_iter().for_each(|frame| self.pool.release(frame));
+                    self.relays.push((to, what, bytes));
+                }
+            }
         }
         for (route, bytes) in std::mem::take(&mut self.tx.sent) {
             self.deliver(u64::from(route.peer.port()) - 10_000, bytes);

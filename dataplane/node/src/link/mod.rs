@@ -4,8 +4,10 @@
 //! a control that took office later (a higher epoch) may replace the table.
 
 mod dial;
+mod reach;
 mod router;
 mod session;
+mod spread;
 mod states;
 mod table;
 

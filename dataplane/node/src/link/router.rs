@@ -3,23 +3,19 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rtrb::{Producer, PushError};
-use sluice_messages::{CallId, Entry, Key, Op, SendData, TransportId};
+use sluice_messages::{
+    CallId, DataTrack, DataTrackId, Entry, Key, Op, SendData, Track, TrackId, Transport, TransportId,
+};
 
-use super::table::Step;
+use super::{reach::Reach, spread::Spread, table::Step};
 use crate::{
     queue::{Bell, Knock},
     slow::Order,
-    worker::Command,
+    worker::{Command, RemoteTrack},
 };
 
 /// Pause before a full queue is tried again. Rows are never dropped: the link waits, and control with it.
 const RETRY: Duration = Duration::from_millis(1);
-
-/// The worker of a call. Ids are drawn at random by control; mixing guards against one that counts.
-pub(crate) fn worker_of(call: CallId, workers: usize) -> usize {
-    let mixed = call.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((u128::from(mixed) * workers as u128) >> 64) as usize
-}
 
 /// Ways to one worker and its slow thread.
 pub(crate) struct Port {
@@ -32,55 +28,46 @@ pub(crate) struct Port {
 /// Sends rows to the threads that need them.
 pub(crate) struct Router {
     ports: Vec<Port>,
+    spread: Spread,
+    tracks: HashMap<TrackId, Reach<Track>>,
+    data_tracks: HashMap<DataTrackId, Reach<DataTrack>>,
+    /// Participant sid of each transport.
+    sids: HashMap<TransportId, String>,
     /// User names that were told to the siblings of each transport's worker.
     ufrags: HashMap<TransportId, Vec<String>>,
 }
 
 impl Router {
-    pub(crate) fn new(ports: Vec<Port>) -> Router {
-        Router { ports, ufrags: HashMap::new() }
-    }
-
-    /// Hands one change over. The slow thread gets it first: a client's DTLS reaches it through the worker, so that it
-    /// never sees a datagram of a transport it does not know yet.
-    pub(crate) fn step(&mut self, step: Step) {
-        let worker = worker_of(step.call, self.ports.len());
-        match step.op {
-            // Data tracks are the slow thread's alone.
-            Op::Put(Entry::DataTrack(track)) => self.order(worker, Order::PutTrack(track)),
-            Op::Put(Entry::DataSubscription(subscription)) => self.order(worker, Order::Subscribe(subscription)),
-            Op::Remove(Key::DataTrack(track)) => self.order(worker, Order::RemoveTrack(track)),
-            Op::Remove(Key::DataSubscription { receiver, track }) => {
-                self.order(worker, Order::Unsubscribe { receiver, track });
-            }
-            Op::Put(entry) => {
-                let mut announced = None;
-                if let Entry::Transport(transport) = &entry {
-                    self.order(worker, Order::Put(Box::new(transport.clone())));
-                    let ice = &transport.ice;
-                    let names = [Some(&ice.local), ice.previous_local.as_ref()];
-                    let names: Vec<String> = names.into_iter().flatten().map(|c| c.ufrag.clone()).collect();
-                    announced = Some((transport.id, names));
-                }
-                self.command(worker, Command::Put(Box::new(entry)));
-                // Siblings hear of it last: what they hand over finds the transport there.
-                if let Some((transport, names)) = announced {
-                    self.announce(worker, transport, names);
-                }
-            }
-            Op::Remove(key) => {
-                if let Key::Transport(transport) = key {
-                    self.order(worker, Order::Remove(transport));
-                    self.announce(worker, transport, Vec::new());
-                }
-                self.command(worker, Command::Remove(key));
-            }
+    /// `share` is the number of subscriptions that a call may have on one worker before it spreads.
+    pub(crate) fn new(ports: Vec<Port>, share: usize) -> Router {
+        Router {
+            spread: Spread::new(ports.len(), share),
+            ports,
+            tracks: HashMap::new(),
+            data_tracks: HashMap::new(),
+            sids: HashMap::new(),
+            ufrags: HashMap::new(),
         }
     }
 
-    /// Hands data to the slow threads of these calls; each picks the receivers it has.
-    pub(crate) fn send(&mut self, calls: &[CallId], data: SendData) {
-        let mut workers: Vec<usize> = calls.iter().map(|call| worker_of(*call, self.ports.len())).collect();
+    /// Hands changes over, and wakes everybody.
+    pub(crate) fn apply(&mut self, steps: Vec<Step>) {
+        self.spread.announce(steps.iter().filter_map(|step| match &step.op {
+            Op::Put(Entry::Subscription(subscription)) => Some(subscription),
+            _ => None,
+        }));
+        for step in steps {
+            match step.op {
+                Op::Put(entry) => self.put(step.call, entry),
+                Op::Remove(key) => self.remove(step.call, key),
+            }
+        }
+        self.ring();
+    }
+
+    /// Hands data to the slow threads that have the receivers; each picks its own.
+    pub(crate) fn send(&mut self, data: SendData) {
+        let mut workers: Vec<usize> = data.to.iter().filter_map(|transport| self.spread.worker(*transport)).collect();
         workers.sort_unstable();
         workers.dedup();
         for worker in workers {
@@ -89,8 +76,131 @@ impl Router {
         self.ring();
     }
 
+    fn put(&mut self, call: CallId, entry: Entry) {
+        match entry {
+            Entry::Transport(transport) => self.put_transport(call, transport),
+            Entry::Track(track) => {
+                let Some(home) = self.spread.worker(track.publisher) else { return };
+                let known = self.tracks.entry(track.id).or_insert_with(|| {
+                    self.spread.count_track(call, true);
+                    Reach::new(home, track.clone())
+                });
+                known.entry = track.clone();
+                let workers: Vec<usize> = known.workers().collect();
+                self.command(home, Command::Put(Box::new(Entry::Track(track.clone()))));
+                workers.into_iter().for_each(|worker| self.put_remote(worker, home, track.clone()));
+            }
+            Entry::Subscription(subscription) => {
+                let Some(worker) = self.spread.worker(subscription.receiver) else { return };
+                let is_new = self.spread.subscribe(&subscription);
+                if let Some(reach) = self.tracks.get_mut(&subscription.track).filter(|_| is_new)
+                    && reach.add(worker)
+                {
+                    let (home, track) = (reach.home, reach.entry.clone());
+                    self.put_remote(worker, home, track);
+                }
+                self.command(worker, Command::Put(Box::new(Entry::Subscription(subscription))));
+            }
+            // Data tracks are the slow thread's alone.
+            Entry::DataTrack(track) => {
+                let Some(home) = self.spread.worker(track.publisher) else { return };
+                let known = self.data_tracks.entry(track.id).or_insert_with(|| Reach::new(home, track.clone()));
+                known.entry = track.clone();
+                let workers: Vec<usize> = known.workers().chain([home]).collect();
+                workers.into_iter().for_each(|worker| self.order(worker, Order::PutTrack(track.clone())));
+            }
+            Entry::DataSubscription(subscription) => {
+                let Some(worker) = self.spread.worker(subscription.receiver) else { return };
+                if let Some(reach) = self.data_tracks.get_mut(&subscription.track)
+                    && reach.add_once(subscription.receiver, worker)
+                {
+                    let track = reach.entry.clone();
+                    self.order(worker, Order::PutTrack(track));
+                }
+                self.order(worker, Order::Subscribe(subscription));
+            }
+            Entry::Note(_) => {}
+        }
+    }
+
+    fn remove(&mut self, call: CallId, key: Key) {
+        match key {
+            Key::Transport(transport) => {
+                let Some(worker) = self.spread.worker(transport) else { return };
+                self.order(worker, Order::Remove(transport));
+                self.announce(worker, transport, Vec::new());
+                self.command(worker, Command::Remove(key));
+                let before = self.spread.workers(call);
+                self.spread.remove(transport);
+                self.sids.remove(&transport);
+                self.tell_workers(call, before);
+            }
+            Key::Track(id) => {
+                let Some(reach) = self.tracks.remove(&id) else { return };
+                self.spread.count_track(call, false);
+                let workers: Vec<usize> = reach.workers().chain([reach.home]).collect();
+                workers.into_iter().for_each(|worker| self.command(worker, Command::Remove(key.clone())));
+            }
+            Key::Subscription { receiver, track } => {
+                let Some(worker) = self.spread.worker(receiver) else { return };
+                self.command(worker, Command::Remove(key));
+                let was_there = self.spread.unsubscribe(receiver, track);
+                if self.tracks.get_mut(&track).filter(|_| was_there).is_some_and(|reach| reach.take(worker)) {
+                    self.command(worker, Command::Remove(Key::Track(track)));
+                }
+            }
+            Key::DataTrack(id) => {
+                let Some(reach) = self.data_tracks.remove(&id) else { return };
+                let workers: Vec<usize> = reach.workers().chain([reach.home]).collect();
+                workers.into_iter().for_each(|worker| self.order(worker, Order::RemoveTrack(id)));
+            }
+            Key::DataSubscription { receiver, track } => {
+                let Some(worker) = self.spread.worker(receiver) else { return };
+                self.order(worker, Order::Unsubscribe { receiver, track });
+                if self.data_tracks.get_mut(&track).is_some_and(|reach| reach.take_once(receiver, worker)) {
+                    self.order(worker, Order::RemoveTrack(track));
+                }
+            }
+            Key::Note(_) => {}
+        }
+    }
+
+    /// The slow thread gets it first: a client's DTLS reaches it through the worker, so that it never sees a datagram of a
+    /// transport it does not know yet.
+    fn put_transport(&mut self, call: CallId, transport: Transport) {
+        let before = self.spread.workers(call);
+        let worker = self.spread.place(&transport);
+        self.sids.insert(transport.id, transport.participant.sid.clone());
+        self.tell_workers(call, before);
+        let ice = &transport.ice;
+        let names = [Some(&ice.local), ice.previous_local.as_ref()];
+        let names: Vec<String> = names.into_iter().flatten().map(|c| c.ufrag.clone()).collect();
+        let id = transport.id;
+        self.order(worker, Order::Put(Box::new(transport.clone())));
+        self.command(worker, Command::Put(Box::new(Entry::Transport(transport))));
+        // Siblings hear of it last: what they hand over finds the transport there.
+        self.announce(worker, id, names);
+    }
+
+    /// A worker has receivers of a track that is published elsewhere.
+    fn put_remote(&mut self, worker: usize, home: usize, track: Track) {
+        let cname = self.sids.get(&track.publisher).cloned().unwrap_or_default();
+        self.command(worker, Command::PutRemote(Box::new(RemoteTrack { track, home, cname })));
+    }
+
+    /// Tells slow threads where else a call has participants, if that changed.
+    fn tell_workers(&mut self, call: CallId, before: u64) {
+        let now = self.spread.workers(call);
+        for worker in (0..self.ports.len()).filter(|worker| (before | now) & (1 << worker) != 0) {
+            let others = |bits: u64| if bits & (1 << worker) != 0 { bits & !(1 << worker) } else { 0 };
+            if others(before) != others(now) {
+                self.order(worker, Order::Others { call, workers: others(now) });
+            }
+        }
+    }
+
     /// Wakes everybody who may have got something.
-    pub(crate) fn ring(&self) {
+    fn ring(&self) {
         for port in &self.ports {
             port.bell.ring();
             port.knock.knock();
@@ -135,19 +245,5 @@ fn push<T>(queue: &mut Producer<T>, mut item: T, wake: impl Fn()) {
         wake();
         std::thread::sleep(RETRY);
         item = back;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_spread_over_workers() {
-        let mut counts = [0; 4];
-        for id in 1..=4000 {
-            counts[worker_of(CallId(id), 4)] += 1;
-        }
-        assert!(counts.iter().all(|&count| (900..1100).contains(&count)), "{counts:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use quinn::{RecvStream, SendStream};
-use sluice_messages::{Down, LinkError, Refusal, SendData, Up, decode, encode, link::MESSAGE_BYTES_MAX};
+use sluice_messages::{Down, LinkError, Refusal, Up, decode, encode, link::MESSAGE_BYTES_MAX};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     time::MissedTickBehavior,
@@ -127,7 +127,8 @@ impl Link {
                 outbox.tell(Up::Applied { epoch, sequence });
             }
             Down::Send { epoch, data } => match self.table.check_current(epoch) {
-                Ok(()) => self.send(data),
+                // Receivers that are not known are gone by now.
+                Ok(()) => self.router.send(data),
                 Err(refusal) => return outbox.refuse(epoch, self.table.sequence(), refusal),
             },
             Down::Ping { nonce } => outbox.tell(Up::Pong { nonce }),
@@ -136,21 +137,12 @@ impl Link {
     }
 
     fn apply(&mut self, steps: Vec<Step>) {
-        for step in steps {
+        for step in &steps {
             if let sluice_messages::Op::Remove(key) = &step.op {
                 self.states.forget(key);
             }
-            self.router.step(step);
         }
-        self.router.ring();
-    }
-
-    /// Control's data goes to the slow threads that have the receivers; unknown ones are gone by now.
-    fn send(&mut self, data: SendData) {
-        let mut calls: Vec<_> = data.to.iter().filter_map(|transport| self.table.call(*transport)).collect();
-        calls.sort_unstable();
-        calls.dedup();
-        self.router.send(&calls, data);
+        self.router.apply(steps);
     }
 
     fn tell_events(&mut self, outbox: &mut Outbox) {

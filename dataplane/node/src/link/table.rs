@@ -56,8 +56,8 @@ impl Table {
         self.entries.values()
     }
 
-    /// The worker-deciding call of a transport.
-    pub(crate) fn call(&self, transport: TransportId) -> Option<CallId> {
+    /// The call of a transport.
+    fn call(&self, transport: TransportId) -> Option<CallId> {
         match self.entries.get(&Key::Transport(transport)) {
             Some(Entry::Transport(t)) => Some(t.call),
             _ => None,

@@ -1,4 +1,5 @@
-//! The peers of one worker and the data packets between them. Knows no thread: orders and datagrams in, verdicts out.
+//! The peers of one worker and the data packets between them. Knows no thread: orders, datagrams and what siblings pass on
+//! come in; verdicts, and what is passed on to siblings, go out.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_messages::{CallId, DataKind, Failure, Participant, SendData, Transport, TransportId};
+use sluice_messages::{CallId, DataKind, DataTrackId, Failure, SendData, Transport, TransportId};
 use sluice_slowpath::{
     Certificate, Peer,
     peer::{Counters, Input, Output, PeerConfig, SendError},
@@ -14,8 +15,8 @@ use sluice_slowpath::{
 use sluice_wire::Micros;
 
 use super::{
-    Order, Verdict,
-    data::{DataError, stamp},
+    Order, Passed, Said, Verdict,
+    data::{DataError, Stamped, stamp},
     tracks::{TrackError, Tracks, set_handle},
 };
 use crate::counters::Counted;
@@ -35,6 +36,8 @@ pub(crate) struct Hub {
     epoch: Instant,
     seats: HashMap<TransportId, Seat>,
     calls: HashMap<CallId, BTreeSet<TransportId>>,
+    /// Bits of the siblings on which a call lives as well.
+    others: HashMap<CallId, u64>,
     tracks: Tracks,
     timers: BTreeSet<(Micros, TransportId)>,
     /// Peers that may have something to say.
@@ -64,6 +67,7 @@ impl Hub {
             epoch,
             seats: HashMap::new(),
             calls: HashMap::new(),
+            others: HashMap::new(),
             tracks: Tracks::default(),
             timers: BTreeSet::new(),
             dirty: VecDeque::new(),
@@ -78,6 +82,8 @@ impl Hub {
         match order {
             Order::Put(transport) => self.put(now, *transport),
             Order::Remove(transport) => self.remove(transport),
+            Order::Others { call, workers: 0 } => drop(self.others.remove(&call)),
+            Order::Others { call, workers } => drop(self.others.insert(call, workers)),
             Order::PutTrack(track) => self.tracks.put(&track),
             Order::RemoveTrack(track) => self.tracks.remove(track),
             Order::Subscribe(subscription) => self.tracks.subscribe(&subscription),
@@ -108,12 +114,20 @@ impl Hub {
         }
     }
 
-    /// The next result for the worker; none when there is nothing more to say. Data packets are routed on the way.
-    pub(crate) fn poll(&mut self, now: Micros) -> Option<Verdict> {
+    /// Delivers what a sibling passed on.
+    pub(crate) fn passed(&mut self, now: Micros, passed: &Passed) {
+        match passed {
+            Passed::Message { call, sid, kind, stamped } => self.deliver(now, *call, sid, *kind, stamped),
+            Passed::Track { track, packet } => self.deliver_frame(now, *track, &mut packet.to_vec()),
+        }
+    }
+
+    /// The next result; none when there is nothing more to say. Data packets are routed on the way.
+    pub(crate) fn poll(&mut self, now: Micros) -> Option<Said> {
         while let Some(&transport) = self.dirty.front() {
             while let Some(output) = self.seats.get_mut(&transport).and_then(|s| s.peer.as_mut()).and_then(Peer::poll) {
-                if let Some(verdict) = self.output(now, transport, output) {
-                    return Some(verdict);
+                if let Some(said) = self.output(now, transport, output) {
+                    return Some(said);
                 }
             }
             self.dirty.pop_front();
@@ -121,7 +135,8 @@ impl Hub {
                 seat.is_dirty = false;
             }
         }
-        self.ended.pop_front().map(|transport| Verdict::Closed { transport, failure: Failure::Dtls })
+        let ended = self.ended.pop_front()?;
+        Some(Said::Verdict(Verdict::Closed { transport: ended, failure: Failure::Dtls }))
     }
 
     /// When [`Hub::timers`] is due.
@@ -217,28 +232,25 @@ impl Hub {
         }
     }
 
-    fn output(&mut self, now: Micros, id: TransportId, output: Output) -> Option<Verdict> {
+    fn output(&mut self, now: Micros, id: TransportId, output: Output) -> Option<Said> {
         match output {
-            Output::Datagram(bytes) => Some(Verdict::Datagram { transport: id, bytes }),
+            Output::Datagram(bytes) => Some(Said::Verdict(Verdict::Datagram { transport: id, bytes })),
             Output::Connected(keys) => {
                 self.counted.slow.connected.add(1);
-                Some(Verdict::Keys { transport: id, keys })
+                Some(Said::Verdict(Verdict::Keys { transport: id, keys }))
             }
             Output::Closed(failure) => {
                 self.counted.slow.closed.add(1);
-                Some(Verdict::Closed { transport: id, failure })
+                Some(Said::Verdict(Verdict::Closed { transport: id, failure }))
             }
-            Output::Message { kind: DataKind::Track, payload } => {
-                self.forward(now, id, payload);
-                None
-            }
+            Output::Message { kind: DataKind::Track, payload } => self.forward(now, id, payload),
             Output::Message { kind, payload } => self.message(now, id, kind, &payload),
             Output::ChannelOpen(_) | Output::ChannelClosed(_) => None,
         }
     }
 
     /// Routes a message of a participant, who may send, to everybody it is for.
-    fn message(&mut self, now: Micros, from: TransportId, kind: DataKind, payload: &[u8]) -> Option<Verdict> {
+    fn message(&mut self, now: Micros, from: TransportId, kind: DataKind, payload: &[u8]) -> Option<Said> {
         let counters = &self.counted.slow;
         let sender = &self.seats.get(&from)?.transport;
         let stamped = match stamp(payload, &sender.participant) {
@@ -252,33 +264,53 @@ impl Hub {
             }
         };
         counters.data_received.add(1);
+        let (call, sid) = (sender.call, Arc::<str>::from(&*sender.participant.sid));
+        self.deliver(now, call, &sid, kind, &stamped);
+        let to = *self.others.get(&call)?;
+        Some(Said::Pass { to, passed: Passed::Message { call, sid, kind, stamped: Arc::new(stamped) } })
+    }
+
+    /// Delivers a message of the participant `sid` to everybody here whom it is for.
+    fn deliver(&mut self, now: Micros, call: CallId, sid: &str, kind: DataKind, stamped: &Stamped) {
         let receives = |id: &TransportId| {
             let Some(Seat { transport, .. }) = self.seats.get(id) else { return false };
-            let is_other = |participant: &Participant| participant.sid != sender.participant.sid;
             transport.data.is_some_and(|data| data.delivers)
-                && is_other(&transport.participant)
+                && transport.participant.sid != sid
                 && stamped.destinations.include(&transport.participant)
         };
-        let call = self.calls.get(&sender.call)?;
+        let Some(call) = self.calls.get(&call) else { return };
         let receivers: Vec<TransportId> = call.iter().copied().filter(receives).collect();
         for receiver in receivers {
             self.send(now, receiver, kind, &stamped.bytes);
         }
-        None
     }
 
     /// Forwards a packet of a data track to its subscribers.
-    fn forward(&mut self, now: Micros, from: TransportId, mut packet: Vec<u8>) {
+    fn forward(&mut self, now: Micros, from: TransportId, mut packet: Vec<u8>) -> Option<Said> {
         let counters = &self.counted.slow;
-        let receivers: Vec<(TransportId, u16)> = match self.tracks.receivers(from, &packet) {
-            Ok(receivers) => receivers.collect(),
-            Err(TrackError::Malformed) => return counters.drop_data_malformed.add(1),
-            Err(TrackError::Unknown) => return counters.drop_data_track.add(1),
+        let track = match self.tracks.find(from, &packet) {
+            Ok(track) => track,
+            Err(error) => {
+                match error {
+                    TrackError::Malformed => counters.drop_data_malformed.add(1),
+                    TrackError::Unknown => counters.drop_data_track.add(1),
+                }
+                return None;
+            }
         };
         counters.data_received.add(1);
+        self.deliver_frame(now, track, &mut packet);
+        let call = self.seats.get(&from)?.transport.call;
+        let to = *self.others.get(&call)?;
+        Some(Said::Pass { to, passed: Passed::Track { track, packet: packet.into() } })
+    }
+
+    /// Delivers a packet of a data track to those who get it here, each with its handle in it.
+    fn deliver_frame(&mut self, now: Micros, track: DataTrackId, packet: &mut [u8]) {
+        let receivers: Vec<(TransportId, u16)> = self.tracks.receivers(track).collect();
         for (receiver, handle) in receivers {
-            set_handle(&mut packet, handle);
-            self.send(now, receiver, DataKind::Track, &packet);
+            set_handle(packet, handle);
+            self.send(now, receiver, DataKind::Track, packet);
         }
     }
 

@@ -1,15 +1,17 @@
 //! Beside the packet path: one thread per worker for DTLS handshakes and data channels of that worker's transports, so that
-//! a hundred joins do not stall media.
+//! a hundred joins do not stall media. Data of a call that lives on several workers goes from thread to thread (`pass.rs`).
 
 mod data;
 mod hub;
+mod pass;
 mod run;
 mod tracks;
 
-use sluice_messages::{DataSubscription, DataTrack, DataTrackId, Failure, SendData, Transport, TransportId};
+use sluice_messages::{CallId, DataSubscription, DataTrack, DataTrackId, Failure, SendData, Transport, TransportId};
 use sluice_srtp::KeyMaterial;
 
 pub(crate) use hub::Hub;
+pub(crate) use pass::{Passed, connect};
 pub(crate) use run::SlowThread;
 
 /// Orders from the link that wait. Beyond it the link waits, and control with it.
@@ -26,11 +28,27 @@ pub(crate) const RESULTS_MAX: usize = 1024;
 pub(crate) enum Order {
     Put(Box<Transport>),
     Remove(TransportId),
+    /// Bits of the other workers on which a call lives.
+    Others {
+        call: CallId,
+        workers: u64,
+    },
     PutTrack(DataTrack),
     RemoveTrack(DataTrackId),
     Subscribe(DataSubscription),
-    Unsubscribe { receiver: TransportId, track: DataTrackId },
+    Unsubscribe {
+        receiver: TransportId,
+        track: DataTrackId,
+    },
     Send(SendData),
+}
+
+/// What a hub says.
+pub(crate) enum Said {
+    /// To the worker.
+    Verdict(Verdict),
+    /// To the slow threads of these bits.
+    Pass { to: u64, passed: Passed },
 }
 
 /// For the worker.

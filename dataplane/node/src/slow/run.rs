@@ -11,7 +11,7 @@ use std::{
 use rtrb::{Consumer, Producer};
 use sluice_messages::TransportId;
 
-use super::{Order, Verdict, hub::Hub};
+use super::{Order, Said, Verdict, hub::Hub, pass::Ways};
 use crate::{
     clock::{Clock, thread_cpu},
     counters::Counted,
@@ -35,6 +35,8 @@ pub(crate) struct SlowThread {
     pub(crate) orders: Consumer<Order>,
     pub(crate) datagrams: LaneOut<TransportId>,
     pub(crate) verdicts: Producer<Verdict>,
+    /// To and from the other slow threads.
+    pub(crate) ways: Ways,
     pub(crate) bell: Arc<Bell>,
     pub(crate) knock: Arc<Knock>,
     pub(crate) counted: Arc<Counted>,
@@ -56,6 +58,10 @@ impl SlowThread {
             for _ in 0..arrived {
                 self.datagrams.pop(|transport, datagram| self.hub.datagram(now, transport, datagram));
             }
+            for _ in 0..self.ways.waiting() {
+                let Some(passed) = self.ways.take() else { break };
+                self.hub.passed(now, &passed);
+            }
             self.hub.timers(now);
             let is_blocked = self.tell();
             if now >= publish {
@@ -72,21 +78,28 @@ impl SlowThread {
         }
     }
 
-    /// Hands results to the worker. True: its queue is full, and the rest waits in the peers.
+    /// Hands results to the worker, and data to siblings. True: a queue is full, and the rest waits in the peers. Siblings
+    /// read theirs whether or not they can speak themselves, so this ends.
     fn tell(&mut self) -> bool {
         let now = self.clock.now();
         let mut is_blocked = false;
         let mut told = false;
         loop {
-            if self.verdicts.is_full() {
+            if self.verdicts.is_full() || self.ways.is_full() {
                 is_blocked = true;
                 break;
             }
-            let Some(verdict) = self.hub.poll(now) else { break };
-            // There is room, as nobody else pushes.
-            let _ = self.verdicts.push(verdict);
-            told = true;
+            match self.hub.poll(now) {
+                Some(Said::Verdict(verdict)) => {
+                    // There is room, as nobody else pushes.
+                    let _ = self.verdicts.push(verdict);
+                    told = true;
+                }
+                Some(Said::Pass { to, passed }) => self.ways.push(to, &passed),
+                None => break,
+            }
         }
+        self.ways.knock();
         if told {
             self.bell.ring();
         }

@@ -76,20 +76,20 @@ impl Tracks {
         }
     }
 
-    /// Who gets a packet of a publisher, each with its handle.
-    pub(crate) fn receivers(
-        &self,
-        publisher: TransportId,
-        packet: &[u8],
-    ) -> Result<impl Iterator<Item = (TransportId, u16)> + '_, TrackError> {
+    /// Which track a packet of a publisher is of.
+    pub(crate) fn find(&self, publisher: TransportId, packet: &[u8]) -> Result<DataTrackId, TrackError> {
         let header = packet.first_chunk::<HEADER_BYTES>().ok_or(TrackError::Malformed)?;
         if header[0] >> 5 != 0 {
             return Err(TrackError::Malformed);
         }
         let handle = u16::from_be_bytes([header[2], header[3]]);
-        let track = self.handles.get(&(publisher, handle)).and_then(|id| self.tracks.get(id));
-        let track = track.ok_or(TrackError::Unknown)?;
-        Ok(track.receivers.iter().map(|(&receiver, &handle)| (receiver, handle)))
+        self.handles.get(&(publisher, handle)).copied().ok_or(TrackError::Unknown)
+    }
+
+    /// Who gets a track here, each with its handle.
+    pub(crate) fn receivers(&self, track: DataTrackId) -> impl Iterator<Item = (TransportId, u16)> + '_ {
+        let receivers = self.tracks.get(&track).into_iter().flat_map(|track| &track.receivers);
+        receivers.map(|(&receiver, &handle)| (receiver, handle))
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn receivers(tracks: &Tracks, publisher: TransportId, handle: u16) -> Result<Vec<(TransportId, u16)>, TrackError> {
-        tracks.receivers(publisher, &packet(handle)).map(Iterator::collect)
+        tracks.find(publisher, &packet(handle)).map(|track| tracks.receivers(track).collect())
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
     fn what_is_no_packet_of_this_version_is_refused() {
         let mut tracks = Tracks::default();
         tracks.put(&track(1, ANN, 7));
-        let of = |packet: &[u8]| tracks.receivers(ANN, packet).map(Iterator::count);
+        let of = |packet: &[u8]| tracks.find(ANN, packet).map(|track| tracks.receivers(track).count());
         assert_eq!(of(&packet(7)[..12]), Ok(0), "a frame may be empty");
         assert_eq!(of(&packet(7)[..11]), Err(TrackError::Malformed));
         let mut newer = packet(7);
@@ -183,7 +183,7 @@ mod tests {
         fn garbage_is_refused_or_routed(bytes in prop::collection::vec(any::<u8>(), 0..40), handle: u16) {
             let mut tracks = Tracks::default();
             tracks.put(&track(1, ANN, 7));
-            let routed = tracks.receivers(ANN, &bytes).is_ok();
+            let routed = tracks.find(ANN, &bytes).is_ok();
             prop_assert!(!routed || (bytes.len() >= 12 && bytes[2..4] == [0, 7]));
             let mut changed = bytes.clone();
             set_handle(&mut changed, handle);

@@ -1,13 +1,14 @@
-//! Datagrams for calls of another worker, and what workers tell each other about their 5-tuples. One bounded lane for each
-//! ordered pair of workers.
+//! Datagrams for transports of another worker, what workers tell each other about their 5-tuples, and what their forwarders
+//! say to each other about a call that lives on both. One bounded lane for each ordered pair of workers.
 
 use std::sync::Arc;
 
+use sluice_forwarder::Relayed;
 use sluice_frames::Route;
 
 use super::directory::WorkerIndex;
 use crate::{
-    lane::{LaneIn, LaneOut, lane},
+    lane::{LaneIn, LaneOut, lane, place_bytes},
     queue::Bell,
 };
 
@@ -20,19 +21,16 @@ const PLACES_MIN: usize = 64;
 
 /// What is handed over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Handed {
-    pub(crate) from: Route,
-    pub(crate) what: What,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum What {
+#[allow(clippy::large_enum_variant, reason = "it stands in a place of a lane, which is as large as a datagram anyway")]
+pub(crate) enum Handed {
     /// A datagram from that route.
-    Datagram,
+    Datagram(Route),
     /// The route is one of the teller's now.
-    Mine,
+    Mine(Route),
     /// It is no longer.
-    NotMine,
+    NotMine(Route),
+    /// From forwarder to forwarder; packets with their bytes.
+    Relayed(Relayed),
 }
 
 /// All siblings of a worker.
@@ -54,18 +52,29 @@ pub(crate) type FromSiblings = Vec<(WorkerIndex, LaneOut<Handed>)>;
 impl Siblings {
     /// Hands a datagram over. False: the lane is full.
     pub(crate) fn hand(&mut self, to: WorkerIndex, from: Route, datagram: &[u8]) -> bool {
-        self.push(to, Handed { from, what: What::Datagram }, datagram)
+        self.push(to, Handed::Datagram(from), datagram)
     }
 
-    /// Tells one sibling whether a route is ours. False: the lane is full.
-    pub(crate) fn tell(&mut self, to: WorkerIndex, from: Route, what: What) -> bool {
-        self.push(to, Handed { from, what }, &[])
+    /// Tells one sibling that a route is ours. False: the lane is full.
+    pub(crate) fn own(&mut self, to: WorkerIndex, route: Route) -> bool {
+        self.push(to, Handed::Mine(route), &[])
     }
 
-    /// Tells all siblings; returns how many could not be told.
-    pub(crate) fn tell_all(&mut self, from: Route, what: What) -> u64 {
+    /// Tells all siblings that it no longer is; returns how many could not be told.
+    pub(crate) fn disown(&mut self, route: Route) -> u64 {
         let others = 0..self.ways.len() as WorkerIndex;
-        others.filter(|&to| self.ways[usize::from(to)].is_some() && !self.tell(to, from, what)).count() as u64
+        let untold = |to| self.ways[usize::from(to)].is_some() && !self.push(to, Handed::NotMine(route), &[]);
+        others.map(untold).filter(|untold| *untold).count() as u64
+    }
+
+    /// Hands over what our forwarder says, and wakes the sibling at once, as it can begin while we send. False: the lane is
+    /// full.
+    pub(crate) fn relay(&mut self, to: WorkerIndex, what: Relayed, packet: &[u8]) -> bool {
+        let is_pushed = self.push(to, Handed::Relayed(what), packet);
+        if is_pushed && let Some(Some(way)) = self.ways.get(usize::from(to)) {
+            way.bell.hint();
+        }
+        is_pushed
     }
 
     /// Wakes those who got something, once per turn.
@@ -90,7 +99,7 @@ pub(crate) fn connect(bells: &[Arc<Bell>]) -> Vec<(Siblings, FromSiblings)> {
     let count = bells.len();
     let mut ends: Vec<(Siblings, FromSiblings)> =
         (0..count).map(|_| (Siblings { ways: Vec::new() }, Vec::new())).collect();
-    let anything = Handed { from: Route { socket: 0, peer: ([0, 0, 0, 0], 0).into() }, what: What::Datagram };
+    let anything = Handed::NotMine(Route { socket: 0, peer: ([0, 0, 0, 0], 0).into() });
     for from in 0..count {
         for to in 0..count {
             if from == to {
@@ -105,8 +114,13 @@ pub(crate) fn connect(bells: &[Arc<Bell>]) -> Vec<(Siblings, FromSiblings)> {
     ends
 }
 
+/// Memory of all lanes towards a worker, in bytes.
+pub(crate) fn lanes_bytes(workers: usize) -> usize {
+    places(workers) * workers.saturating_sub(1) * place_bytes::<Handed>()
+}
+
 /// Places of each lane towards a worker.
-pub(crate) fn places(workers: usize) -> usize {
+fn places(workers: usize) -> usize {
     match workers {
         0 | 1 => 0,
         n => (PLACES / (n - 1)).max(PLACES_MIN),

@@ -1,13 +1,13 @@
 //! What other threads say to a worker: the link, the slow thread, the siblings.
 
-use sluice_forwarder::Input;
-use sluice_frames::Tx;
+use sluice_forwarder::{Input, Remote};
+use sluice_frames::{FrameId, Tx};
 use sluice_messages::{Entry, Key, Transport};
 use sluice_wire::Micros;
 
 use super::{
-    Command, WorkerIndex,
-    handoff::{Handed, What},
+    Command, RemoteTrack, WorkerIndex,
+    handoff::Handed,
     run::Worker,
     status::{Dtls, Ice},
 };
@@ -38,34 +38,46 @@ impl Worker {
         for (sibling, lane) in &mut lanes {
             for _ in 0..lane.len().min(HANDED_PER_TURN) {
                 let pool = &mut self.pool;
-                let handed = lane.pop(|head, datagram| {
-                    let frame = match head.what {
-                        What::Datagram => pool.take(),
-                        What::Mine | What::NotMine => None,
-                    };
+                let handed = lane.pop(|head, bytes| {
+                    let frame = if bytes.is_empty() { None } else { pool.take() };
                     if let Some(frame) = frame {
-                        pool.buffer_mut(frame)[..datagram.len()].copy_from_slice(datagram);
-                        pool.set_len(frame, datagram.len());
+                        pool.buffer_mut(frame)[..bytes.len()].copy_from_slice(bytes);
+                        pool.set_len(frame, bytes.len());
                     }
-                    (head, frame)
+                    (head, frame, !bytes.is_empty() && frame.is_none())
                 });
-                let Some((Handed { from, what }, frame)) = handed else { break };
-                match (what, frame) {
-                    (What::Datagram, Some(frame)) => {
-                        self.counted.worker.handed_in.add(1);
-                        self.datagram(now, frame, from, Some(*sibling));
-                    }
-                    (What::Datagram, None) => self.counted.worker.drop_no_frame.add(1),
-                    (What::Mine, _) => {
-                        if self.directory.learn_route(from, *sibling).is_err() {
-                            self.counted.worker.directory_full.add(1);
-                        }
-                    }
-                    (What::NotMine, _) => self.directory.forget_route(&from, *sibling),
+                let Some((head, frame, is_starved)) = handed else { break };
+                if is_starved {
+                    self.counted.worker.drop_no_frame.add(1);
+                    continue;
                 }
+                self.handed(now, *sibling, head, frame);
             }
         }
         self.from_siblings = lanes;
+    }
+
+    /// Something from a sibling, with the frame that its bytes are in now.
+    fn handed(&mut self, now: Micros, sibling: WorkerIndex, head: Handed, frame: Option<FrameId>) {
+        match head {
+            Handed::Datagram(from) => {
+                if let Some(frame) = frame {
+                    self.counted.worker.handed_in.add(1);
+                    self.datagram(now, frame, from, Some(sibling));
+                }
+            }
+            Handed::Mine(route) => {
+                if self.directory.learn_route(route, sibling).is_err() {
+                    self.counted.worker.directory_full.add(1);
+                }
+            }
+            Handed::NotMine(route) => self.directory.forget_route(&route, sibling),
+            Handed::Relayed(what) => {
+                // Below `SIBLINGS_MAX`, which is below 256.
+                let input = Input::Relayed { from: sibling as u8, what, frame };
+                self.forwarder.input(now, input, &mut self.pool);
+            }
+        }
     }
 
     fn obey(&mut self, now: Micros, command: Command) {
@@ -75,6 +87,11 @@ impl Worker {
                 if let Entry::Transport(transport) = *entry {
                     self.put_transport(&transport);
                 }
+            }
+            Command::PutRemote(remote) => {
+                let RemoteTrack { track, home, cname } = &*remote;
+                let remote = Remote { track, home: *home as u8, cname };
+                self.forwarder.input(now, Input::PutRemote(remote), &mut self.pool);
             }
             Command::Remove(key) => {
                 if let Key::Transport(transport) = key {

@@ -1,5 +1,6 @@
 //! A worker: one thread on one core with its own sockets, packet memory, forwarder and ICE agent. Read `run.rs`, which is
-//! the life of a packet, then `receive.rs` for where a datagram goes and `inbox.rs` for what other threads say.
+//! the life of a packet, then `receive.rs` for where a datagram goes, `inbox.rs` for what other threads say, and `relay.rs`
+//! for calls that live on several workers.
 
 mod directory;
 mod handoff;
@@ -7,18 +8,21 @@ mod inbox;
 mod load;
 mod pin;
 mod receive;
+mod relay;
 mod run;
 mod status;
 
-use sluice_messages::{Entry, Key};
+use sluice_messages::{Entry, Key, Track};
 
 pub(crate) use directory::{Directory, WorkerIndex};
-pub(crate) use handoff::{connect, places};
+pub(crate) use handoff::{connect, lanes_bytes};
 pub(crate) use pin::pin;
 pub(crate) use run::{Parts, Worker};
 
 /// Workers at most. Lanes between them grow with the square; a machine with more cores is better served by two nodes.
 pub(crate) const WORKERS_MAX: usize = 64;
+
+const _: () = assert!(WORKERS_MAX <= sluice_forwarder::SIBLINGS_MAX);
 
 /// Commands from the link that wait. Beyond it the link waits, and control with it.
 pub(crate) const COMMANDS_MAX: usize = 4096;
@@ -26,6 +30,8 @@ pub(crate) const COMMANDS_MAX: usize = 4096;
 /// From the link.
 pub(crate) enum Command {
     Put(Box<Entry>),
+    /// Receivers here get a track that is published at a sibling.
+    PutRemote(Box<RemoteTrack>),
     Remove(Key),
     /// Checks with this user name are for that sibling.
     Foreign {
@@ -37,4 +43,12 @@ pub(crate) enum Command {
         ufrag: String,
         owner: usize,
     },
+}
+
+/// A track and the worker of its publisher.
+pub(crate) struct RemoteTrack {
+    pub(crate) track: Track,
+    pub(crate) home: usize,
+    /// Participant sid of the publisher.
+    pub(crate) cname: String,
 }

@@ -9,7 +9,6 @@ use sluice_wire::{Micros, PacketClass, classify, stun};
 
 use super::{
     WorkerIndex,
-    handoff::What,
     run::Worker,
     status::{Ice, Status},
 };
@@ -56,7 +55,7 @@ impl Worker {
         // The kernel goes on to give this 5-tuple to the same sibling, which must know whose it is. It is told at each
         // check, so that what it missed it learns at the next one.
         if let Some(sibling) = via
-            && !self.siblings.tell(sibling, from, What::Mine)
+            && !self.siblings.own(sibling, from)
         {
             self.counted.worker.directory_untold.add(1);
         }
@@ -133,7 +132,7 @@ impl Worker {
 
     /// A 5-tuple is no longer ours; whichever sibling receives it may forget it.
     pub(super) fn disown(&mut self, route: Route) {
-        let untold = self.siblings.tell_all(route, What::NotMine);
+        let untold = self.siblings.disown(route);
         self.counted.worker.directory_untold.add(untold);
     }
 

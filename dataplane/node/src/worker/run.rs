@@ -148,10 +148,13 @@ impl Worker {
         }
     }
 
-    /// Packets into transmit slots, events to the link.
+    /// Packets to siblings and into transmit slots, events to the link.
     fn forward(&mut self, now: Micros) {
-        while let Some(Output::Event(event)) = self.forwarder.poll(now, &mut self.pool, &mut self.backend) {
-            self.report(event);
+        while let Some(output) = self.forwarder.poll(now, &mut self.pool, &mut self.backend) {
+            match output {
+                Output::Event(event) => self.report(event),
+                Output::Relay(relay) => self.relay(relay),
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! A control that does what the test says, and clients that are little more than a socket.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod person;
+
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -210,10 +212,21 @@ pub async fn pair(workers: usize) -> (Node, Control, Link) {
 
 /// The same with a choice of how datagrams travel.
 pub async fn pair_on(backend: BackendPreference, workers: usize) -> (Node, Control, Link) {
+    pair_with(workers, |config| config.backend = backend).await
+}
+
+/// Two workers, and a call goes to the second as soon as it has anybody on the first.
+pub async fn pair_that_spreads() -> (Node, Control, Link) {
+    pair_with(2, |config| config.spread = 1).await
+}
+
+/// The same with other changes of its settings.
+pub async fn pair_with(workers: usize, change: impl FnOnce(&mut NodeConfig)) -> (Node, Control, Link) {
     let authority = Authority::new();
     let control = Control::listen(&authority, 0);
-    let config = config(&authority, &authority.sign("node-1"), control.port(), workers);
-    let node = Node::start(NodeConfig { backend, ..config }).unwrap();
+    let mut config = config(&authority, &authority.sign("node-1"), control.port(), workers);
+    change(&mut config);
+    let node = Node::start(config).unwrap();
     let (link, _) = control.accept().await;
     (node, control, link)
 }
