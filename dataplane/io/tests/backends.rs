@@ -1,6 +1,10 @@
-//! What a user of a backend relies on, the same for all that reach a real network, through loopback.
+//! What a user of a backend relies on, the same for all that reach a real network: through loopback, or where the backend
+//! needs an interface, through a veth pair between namespaces.
+
+mod support;
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     net::{SocketAddr, UdpSocket},
     sync::mpsc,
@@ -9,9 +13,10 @@ use std::{
 };
 
 use sluice_frames::{Backend, DATAGRAM_BYTES, Datagram, FRAME_BYTES, FrameId, Pool, Route, Turn, Tx};
-use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe};
+use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe, Started};
+use support::Pair;
 
-/// Long enough for anything on loopback; only failing tests wait that long.
+/// Long enough for anything on this machine; only failing tests wait that long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const SMALL: Config = Config { receive_frames: 64, transmit_slots: 32, segments_max: 64 };
@@ -32,6 +37,12 @@ macro_rules! behaviours {
             $(#[test]
             fn $name() {
                 super::$name(super::BackendKind::Mmsg);
+            })*
+        }
+        mod xdp {
+            $(#[test]
+            fn $name() {
+                super::with_xdp(|| super::$name(super::BackendKind::Xdp));
             })*
         }
     };
@@ -59,6 +70,59 @@ behaviours!(
     a_port_is_free_after_the_backend,
 );
 
+thread_local! {
+    /// Where this thread's test has its sockets, if not on loopback.
+    static PLACE: RefCell<Option<Pair>> = const { RefCell::new(None) };
+}
+
+/// Runs a test with its sockets at the ends of a veth pair whose MTU no datagram exceeds that is received.
+fn with_xdp(test: impl FnOnce()) {
+    if let Err(reason) = Probe::new().xdp {
+        return println!("skipped: {reason}");
+    }
+    let Some(pair) = Pair::new(1, 3000) else { return };
+    PLACE.set(Some(pair));
+    test();
+    PLACE.set(None);
+}
+
+/// Does something where the node is.
+fn near<T>(what: impl FnOnce() -> T) -> T {
+    PLACE.with_borrow(|place| match place {
+        Some(pair) => pair.near(what),
+        None => what(),
+    })
+}
+
+/// Does something where its peers are.
+fn far<T>(what: impl FnOnce() -> T) -> T {
+    PLACE.with_borrow(|place| match place {
+        Some(pair) => pair.far(what),
+        None => what(),
+    })
+}
+
+/// Addresses of node and peers with any port.
+fn addresses(v6: bool) -> [String; 2] {
+    let is_loopback = PLACE.with_borrow(|place| place.is_none());
+    match (is_loopback, v6) {
+        (true, false) => ["127.0.0.1:0"; 2].map(str::to_owned),
+        (true, true) => ["[::1]:0"; 2].map(str::to_owned),
+        (false, false) => [Pair::NEAR_V4, Pair::FAR_V4].map(|ip| format!("{ip}:0")),
+        (false, true) => [Pair::NEAR_V6, Pair::FAR_V6].map(|ip| format!("[{ip}]:0")),
+    }
+}
+
+/// A socket for a node.
+fn own() -> UdpSocket {
+    near(|| udp(&addresses(false)[0]))
+}
+
+/// A peer of a node.
+fn peer() -> UdpSocket {
+    far(|| udp(&addresses(false)[1]))
+}
+
 struct Node {
     backend: AnyBackend,
     pool: Pool,
@@ -68,11 +132,20 @@ struct Node {
 impl Node {
     fn new(kind: BackendKind, sockets: Vec<UdpSocket>, frames: usize, config: Config) -> Node {
         let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        Node { backend: AnyBackend::new(kind, sockets, &config).unwrap(), pool: Pool::new(frames).unwrap(), addresses }
+        let backend = near(|| AnyBackend::new(kind, sockets, &config)).unwrap();
+        Node { backend, pool: Pool::new(frames).unwrap(), addresses }
     }
 
-    fn loopback(kind: BackendKind) -> Node {
-        Node::new(kind, vec![udp("127.0.0.1:0")], 256, SMALL)
+    fn start(kind: BackendKind) -> Node {
+        Node::new(kind, vec![own()], 256, SMALL)
+    }
+
+    /// A peer that is a node: there is but one that has the interface.
+    fn distant(kind: BackendKind) -> Node {
+        match kind {
+            BackendKind::Xdp => Node::new(BackendKind::Mmsg, vec![peer()], 256, SMALL),
+            kind => Node::start(kind),
+        }
     }
 
     fn send(&mut self, bytes: &[u8], to: Route) {
@@ -86,14 +159,18 @@ impl Node {
         self.backend.turn(&mut self.pool, wait, sink).unwrap()
     }
 
-    /// One turn; what came, with the frames released.
+    /// One turn; what came, with the frames released. Whoever sent it is believed.
     fn receive(&mut self, wait: Duration) -> (Turn, Vec<(Vec<u8>, Route)>) {
-        let mut heard = Vec::new();
-        let turn = self.turn(wait, &mut |pool, datagram| {
-            heard.push((pool.bytes(datagram.frame).to_vec(), datagram.from));
-            pool.release(datagram.frame);
+        let mut datagrams = Vec::new();
+        let turn = self.turn(wait, &mut |_, datagram| datagrams.push(datagram));
+        assert_eq!(turn.received, datagrams.len());
+        let heard = datagrams.into_iter().map(|Datagram { frame, from }| {
+            self.backend.validated(&self.pool, frame, from);
+            let bytes = self.pool.bytes(frame).to_vec();
+            self.pool.release(frame);
+            (bytes, from)
         });
-        assert_eq!(turn.received, heard.len());
+        let heard = heard.collect();
         (turn, heard)
     }
 
@@ -134,8 +211,8 @@ fn hear(peer: &UdpSocket) -> Vec<u8> {
 }
 
 fn datagrams_are_answered(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for round in 0..3u8 {
         peer.send_to(&[round; 100], node.addresses[0]).unwrap();
         for (bytes, from) in node.receive_all(1) {
@@ -152,8 +229,14 @@ fn datagrams_are_answered(kind: BackendKind) {
 /// 10,000 datagrams to each of two peers, interleaved, sent in batches that the receiver's socket buffer holds.
 fn a_burst_arrives_complete_and_in_order(kind: BackendKind) {
     const DATAGRAMS: u32 = 10_000;
-    let mut sender = Node::loopback(kind);
-    let mut receivers = [Node::loopback(kind), Node::loopback(kind)];
+    let mut sender = Node::start(kind);
+    let mut receivers = [Node::distant(kind), Node::distant(kind)];
+    let to = Route { socket: 0, peer: sender.addresses[0] };
+    for receiver in &mut receivers {
+        receiver.send(b"hello", to);
+        receiver.receive(Duration::ZERO);
+    }
+    sender.receive_all(receivers.len());
     let mut heard: [Vec<u32>; 2] = Default::default();
     for number in 0..DATAGRAMS {
         for receiver in &receivers {
@@ -182,13 +265,17 @@ fn a_burst_arrives_complete_and_in_order(kind: BackendKind) {
     for heard in &heard {
         assert!(heard.iter().copied().eq(0..DATAGRAMS), "order is kept per route");
     }
+    if let AnyBackend::Xdp(xdp) = &sender.backend {
+        assert_eq!(xdp.counts().sent, 2 * u64::from(DATAGRAMS), "past the kernel");
+    }
     receivers.into_iter().for_each(|receiver| receiver.close(0));
 }
 
 fn ipv4_and_ipv6_sockets_are_told_apart(kind: BackendKind) {
-    let Ok(v6) = UdpSocket::bind("[::1]:0") else { return println!("skipped: no IPv6 here") };
-    let mut node = Node::new(kind, vec![udp("127.0.0.1:0"), v6], 128, SMALL);
-    let peers = [udp("127.0.0.1:0"), udp("[::1]:0")];
+    let [near_v6, far_v6] = addresses(true);
+    let Ok(v6) = near(|| UdpSocket::bind(near_v6)) else { return println!("skipped: no IPv6 here") };
+    let mut node = Node::new(kind, vec![own(), v6], 128, SMALL);
+    let peers = [peer(), far(|| udp(&far_v6))];
     for (socket, peer) in peers.iter().enumerate() {
         peer.send_to(b"ping", node.addresses[socket]).unwrap();
     }
@@ -207,10 +294,11 @@ fn ipv4_and_ipv6_sockets_are_told_apart(kind: BackendKind) {
 }
 
 fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route(kind: BackendKind) {
-    let Ok(dual) = UdpSocket::bind("[::]:0") else { return println!("skipped: no IPv6 here") };
+    let Ok(dual) = near(|| UdpSocket::bind("[::]:0")) else { return println!("skipped: no IPv6 here") };
     let mut node = Node::new(kind, vec![dual], 128, SMALL);
-    let peer = udp("127.0.0.1:0");
-    peer.send_to(b"ping", ("127.0.0.1", node.addresses[0].port())).unwrap();
+    let peer = peer();
+    let ip: SocketAddr = addresses(false)[0].parse().unwrap();
+    peer.send_to(b"ping", (ip.ip(), node.addresses[0].port())).unwrap();
     for (_, from) in node.receive_all(1) {
         assert_eq!(from, route(&peer));
         node.send(b"pong", from);
@@ -220,8 +308,8 @@ fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route(kind: BackendKind) {
 }
 
 fn lengths_from_none_to_too_much(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     let big = vec![7; 65_000];
     let (mut dropped, mut lengths) = (0, Vec::new());
     let sent = [0, 1, 0, DATAGRAM_BYTES, DATAGRAM_BYTES + 1, FRAME_BYTES, big.len(), 1200];
@@ -242,8 +330,8 @@ fn lengths_from_none_to_too_much(kind: BackendKind) {
 fn an_empty_pool_recovers_and_loses_no_frame(kind: BackendKind) {
     const FRAMES: usize = 8;
     let config = Config { receive_frames: 4, ..SMALL };
-    let mut node = Node::new(kind, vec![udp("127.0.0.1:0")], FRAMES, config);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::new(kind, vec![own()], FRAMES, config);
+    let peer = peer();
     const SENT: usize = 5 * FRAMES;
     for number in 0..SENT {
         peer.send_to(&[number as u8], node.addresses[0]).unwrap();
@@ -275,8 +363,8 @@ fn an_empty_pool_recovers_and_loses_no_frame(kind: BackendKind) {
 }
 
 fn a_refused_send_is_counted_and_the_next_one_leaves(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     let nowhere = Route { socket: 0, peer: "127.0.0.1:0".parse().unwrap() };
     for (bytes, to) in [(b"1", route(&peer)), (b"x", nowhere), (b"x", nowhere), (b"2", route(&peer))] {
         node.send(bytes, to);
@@ -299,8 +387,8 @@ fn send_runs(node: &mut Node, peers: &[UdpSocket; 2]) -> Vec<(usize, Vec<u8>)> {
 }
 
 fn runs_arrive_as_the_datagrams_that_were_committed(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let mut node = Node::start(kind);
+    let peers = [peer(), peer()];
     for _ in 0..3 {
         let sent = send_runs(&mut node, &peers);
         let (turn, _) = node.receive(Duration::ZERO);
@@ -313,10 +401,10 @@ fn runs_arrive_as_the_datagrams_that_were_committed(kind: BackendKind) {
 
 /// Without checksums the kernel does not segment: as on a device that cannot, from one send to the next.
 fn a_refused_segmentation_loses_nothing(kind: BackendKind) {
-    let socket = udp("127.0.0.1:0");
+    let socket = own();
     let switch = socket.try_clone().unwrap();
     let mut node = Node::new(kind, vec![socket], 256, SMALL);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let peers = [peer(), peer()];
     send_runs(&mut node, &peers);
     assert_eq!(node.receive(Duration::ZERO).0.sends, 4);
     peers.iter().for_each(drain);
@@ -356,8 +444,8 @@ fn without_checksums(socket: &UdpSocket) {
 }
 
 fn slots_run_out_and_return(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let mut node = Node::start(kind);
+    let peers = [peer(), peer()];
     for round in 0..3 {
         // To another peer each time, so that each is a send of its own.
         for number in 0..SMALL.transmit_slots {
@@ -375,8 +463,8 @@ fn slots_run_out_and_return(kind: BackendKind) {
 }
 
 fn a_turn_takes_as_long_as_it_may(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for (wait_ms, sends) in [(0, 0), (20, 0), (20, 3), (1, 0)] {
         for _ in 0..sends {
             node.send(b"x", route(&peer));
@@ -390,8 +478,8 @@ fn a_turn_takes_as_long_as_it_may(kind: BackendKind) {
 }
 
 fn a_turn_ends_with_the_datagram(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let (peer, to) = (udp("127.0.0.1:0"), node.addresses[0]);
+    let mut node = Node::start(kind);
+    let (peer, to) = (peer(), node.addresses[0]);
     let (waiting, waits) = mpsc::channel::<()>();
     let sender = thread::spawn(move || {
         waits.recv().unwrap();
@@ -405,7 +493,7 @@ fn a_turn_ends_with_the_datagram(kind: BackendKind) {
 }
 
 fn the_waker_wakes(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     let waker = node.backend.waker();
     // Rung before the turn, three times: heard once, at once.
     for _ in 0..3 {
@@ -435,8 +523,8 @@ fn the_waker_wakes(kind: BackendKind) {
 }
 
 fn frames_can_be_kept(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     peer.send_to(b"keep me", node.addresses[0]).unwrap();
     let mut kept = None;
     node.turn(PATIENCE, &mut |pool, datagram| {
@@ -456,8 +544,8 @@ fn frames_can_be_kept(kind: BackendKind) {
 }
 
 fn a_backend_moves_to_its_thread(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     peer.send_to(b"early", node.addresses[0]).unwrap();
     let worker = thread::spawn(move || {
         let heard = node.receive_all(1);
@@ -469,7 +557,7 @@ fn a_backend_moves_to_its_thread(kind: BackendKind) {
     drop(node);
 
     // The same while the worker's thread still runs.
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     thread::scope(|scope| {
         let (ran, runs) = mpsc::channel();
         let (dropped, drops) = mpsc::channel();
@@ -485,8 +573,8 @@ fn a_backend_moves_to_its_thread(kind: BackendKind) {
 
 /// After the end, the kernel writes to no frame, although the socket still receives.
 fn a_closed_backend_touches_no_frame(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for _ in 0..10 {
         peer.send_to(&[1; 1200], node.addresses[0]).unwrap();
     }
@@ -509,8 +597,8 @@ fn a_closed_backend_touches_no_frame(kind: BackendKind) {
 /// Dropping in the wrong order, with receives under way and datagrams arriving, breaks nothing.
 fn memory_outlives_requests(kind: BackendKind) {
     for _ in 0..20 {
-        let Node { mut backend, mut pool, addresses } = Node::loopback(kind);
-        let peer = udp("127.0.0.1:0");
+        let Node { mut backend, mut pool, addresses } = Node::start(kind);
+        let peer = peer();
         backend.turn(&mut pool, Duration::ZERO, &mut |_, _| {}).unwrap();
         drop(pool);
         for _ in 0..10 {
@@ -525,17 +613,17 @@ fn memory_outlives_requests(kind: BackendKind) {
 }
 
 fn a_port_is_free_after_the_backend(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     node.receive(Duration::ZERO);
     let address = node.addresses[0];
     drop(node);
-    UdpSocket::bind(address).expect("the port is free again at once");
+    near(|| UdpSocket::bind(address)).expect("the port is free again at once");
 }
 
 fn useless_sizes_are_refused(kind: BackendKind) {
     let check = |config: Config, sockets: usize| {
-        let sockets = (0..sockets).map(|_| udp("127.0.0.1:0")).collect();
-        let Err(error) = AnyBackend::new(kind, sockets, &config) else { panic!("{config:?} is accepted") };
+        let sockets = (0..sockets).map(|_| own()).collect();
+        let Err(error) = near(|| AnyBackend::new(kind, sockets, &config)) else { panic!("{config:?} is accepted") };
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{config:?}: {error}");
     };
     check(Config { transmit_slots: 0, ..SMALL }, 1);
@@ -546,17 +634,27 @@ fn useless_sizes_are_refused(kind: BackendKind) {
     check(SMALL, 0);
     check(SMALL, 256);
     let largest = Config { receive_frames: 32_768, transmit_slots: 8192, ..SMALL };
-    assert!(AnyBackend::new(kind, vec![udp("127.0.0.1:0")], &largest).is_ok());
+    assert!(near(|| AnyBackend::new(kind, vec![own()], &largest)).is_ok());
 }
 
 #[test]
 fn the_chosen_backend_starts() {
-    for preference in [Preference::Auto, Preference::Uring, Preference::Mmsg] {
-        let (kind, reason) = Probe::new().choose(preference);
-        println!("{preference:?}: {kind}, {reason}");
-        let mut node = Node::loopback(kind);
-        assert_eq!(node.backend.kind(), kind);
-        node.receive(Duration::ZERO);
+    let probe = Probe::new();
+    for preference in [Preference::Auto, Preference::Uring, Preference::Mmsg, Preference::Xdp] {
+        let started = Started::new(&probe, preference, vec![vec![own()], vec![own()]], &SMALL, None).unwrap();
+        println!("{preference:?}: {}, {}", started.kind, started.reason);
+        assert_ne!(started.kind, BackendKind::Xdp, "there is no interface to take over");
+        assert_eq!(
+            started.reason.contains("asks for AF_XDP, but"),
+            preference == Preference::Xdp,
+            "{}",
+            started.reason
+        );
+        assert_eq!(started.backends.len(), 2);
+        for mut backend in started.backends {
+            assert_eq!(backend.kind(), started.kind);
+            backend.turn(&mut Pool::new(64).unwrap(), Duration::ZERO, &mut |_, _| {}).unwrap();
+        }
     }
 }
 
@@ -565,7 +663,7 @@ fn a_pool_cannot_be_exchanged_under_uring() {
     if let Err(reason) = Probe::new().uring {
         return println!("skipped: {reason}");
     }
-    let mut node = Node::loopback(BackendKind::Uring);
+    let mut node = Node::start(BackendKind::Uring);
     node.receive(Duration::ZERO);
     let mut other = Pool::new(64).unwrap();
     let result = node.backend.turn(&mut other, Duration::ZERO, &mut |_, _| {});
