@@ -32,8 +32,6 @@ pub enum When {
     Equal = 0x10,
     /// Unsigned.
     Greater = 0x20,
-    /// Unsigned.
-    GreaterOrEqual = 0x30,
     /// Any of these bits is set.
     Bits = 0x40,
     NotEqual = 0x50,

@@ -31,6 +31,8 @@ pub struct NodeConfig {
     /// Worker threads; 0 is one per core.
     pub workers: usize,
     pub backend: BackendPreference,
+    /// Whether the kernel gives datagrams to the worker they belong to, where eBPF is permitted. Off, workers hand over.
+    pub steering: bool,
     /// Frames of packet memory per worker.
     pub pool_frames: usize,
     /// Bounds of the forwarder, per worker.
@@ -59,6 +61,7 @@ impl NodeConfig {
             external: Vec::new(),
             workers: 0,
             backend: BackendPreference::Auto,
+            steering: true,
             pool_frames: POOL_FRAMES,
             forwarder: sluice_forwarder::Config::default(),
             certificate: None,

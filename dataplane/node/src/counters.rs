@@ -86,6 +86,8 @@ counters! {
     directory_full,
     /// Routes not told to a sibling as its queue was full; its next check tells them again.
     directory_untold,
+    /// 5-tuples that the kernel could not be told of; they are handed over.
+    unsteered,
     /// Transports that ICE could not take in.
     refused_transports,
     /// Events lost as the link did not take them.

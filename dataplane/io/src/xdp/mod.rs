@@ -6,7 +6,8 @@
 //!
 //! Known is a route whose sender proved itself ([`Backend::validated`]) by a datagram that came through here: answers go to
 //! where its frame came from. So no route or neighbour table is needed, a stranger gets nothing in, and what came another
-//! way goes back another way. Firewall, traffic control and address translation of this machine do not see what goes
+//! way goes back another way. That includes datagrams of a worker that come to another worker's queue: with [`Steering`], the
+//! program passes them, and the stack gives them to their owner's socket; without, workers hand them over. Firewall, traffic control and address translation of this machine do not see what goes
 //! through here.
 //!
 //! # What is copied
@@ -194,11 +195,7 @@ pub(crate) fn open(
     let locals = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<Vec<_>>>();
     let locals = locals(workers.first().map_or(&[], Vec::as_slice)).map_err(|error| error.to_string())?;
     let (interface, targets) = interface::find(&locals)?;
-    let slots = config.transmit_slots;
-    let sizes = sys::Sizes {
-        receive: (config.receive_frames * RECEIVE_DEPTH).clamp(RECEIVE_MIN, RECEIVE_MAX) as u32,
-        transmit: tx::Transmit::chunks(slots) as u32,
-    };
+    let sizes = sizes(config);
     let fault = |error: io::Error| format!("{}: {}", interface.name, explain(&error));
     let mtu_bytes = interface.mtu_bytes().map_err(fault)?;
     let mut bound = Vec::new();
@@ -210,14 +207,12 @@ pub(crate) fn open(
             Err(error) => return Err(fault(error)),
         }
     }
-    // Without a queue for each worker, what belongs to the others must not be redirected.
-    let steering = steering.filter(|_| bound.len() < workers.len());
     let fds: Vec<_> = bound.iter().map(sys::Xsk::fd).collect();
     let program = program::Attached::new(&interface, &targets, &fds, steering).map_err(fault)?;
     let how = describe(&interface, &program, &bound, workers.len());
     let program = Arc::new(program);
     let ports = bound.into_iter().map(|xsk| {
-        let transmit = tx::Transmit::new(&xsk, sizes.receive as usize, slots, mtu_bytes);
+        let transmit = tx::Transmit::new(&xsk, sizes.receive as usize, config.transmit_slots, mtu_bytes);
         Some(Port { xsk, receive: rx::Receive::new(targets.clone()), transmit, _program: program.clone() })
     });
     let mut ports: Vec<Option<Port>> = ports.collect();
@@ -254,6 +249,19 @@ fn describe(
 pub(crate) fn permitted() -> Result<(), String> {
     let nobody = interface::Target { address: SocketAddr::from(([192, 0, 2, 1], 9)), socket: 0 };
     sys::open().and_then(|_| program::try_load(&[nobody])).map_err(|error| explain(&error))
+}
+
+/// Memory that a worker with a queue sets aside, in bytes.
+pub fn memory_bytes(config: &Config) -> usize {
+    let sizes = sizes(config);
+    (sizes.receive + sizes.transmit) as usize * sys::CHUNK_BYTES
+}
+
+fn sizes(config: &Config) -> sys::Sizes {
+    sys::Sizes {
+        receive: (config.receive_frames * RECEIVE_DEPTH).clamp(RECEIVE_MIN, RECEIVE_MAX) as u32,
+        transmit: tx::Transmit::chunks(config.transmit_slots) as u32,
+    }
 }
 
 /// Which interface would be used for these media addresses, and its queues.

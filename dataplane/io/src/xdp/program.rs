@@ -48,8 +48,8 @@ impl Attached {
         for (queue, socket) in sockets.iter().enumerate() {
             map.set(&(queue as u32).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
         }
-        let steering = steering.map(|steering| (steering.routes().fd(), sockets.len() as u32));
-        let program = bpf::load(ProgramType::Xdp, &code(targets, map.fd(), steering))?;
+        let routes = steering.map(|steering| steering.routes().fd());
+        let program = bpf::load(ProgramType::Xdp, &code(targets, map.fd(), routes))?;
         let attach = |flags| bpf::attach(program.as_fd(), interface.index, AttachType::Xdp, flags);
         let (link, native) = match attach(0) {
             Ok(link) => (link, true),
@@ -69,15 +69,19 @@ pub(super) fn try_load(targets: &[Target]) -> io::Result<()> {
 const CONTEXT: Register = 6;
 const FRAME: Register = 2;
 
-/// `steering` is the map of 5-tuples and the number of workers that have a queue: what belongs to another worker is passed,
-/// as only the stack can give it to that worker's socket.
-fn code(targets: &[Target], sockets: BorrowedFd<'_>, steering: Option<(BorrowedFd<'_>, u32)>) -> Vec<u64> {
+/// `struct xdp_md`: where the frame begins and ends, and which queue it came to.
+const BEGIN: i16 = 0;
+const END: i16 = 4;
+const QUEUE: i16 = 16;
+
+/// `routes` is the map of steered 5-tuples: what belongs to a worker other than the one of its queue is passed, as only the
+/// stack can give it to that worker's socket.
+fn code(targets: &[Target], sockets: BorrowedFd<'_>, routes: Option<BorrowedFd<'_>>) -> Vec<u64> {
     let mut program = Assembler::new();
     let (pass, redirect, v6) = (program.label(), program.label(), program.label());
-    // The context is `struct xdp_md`: where the frame begins (at 0) and ends (at 4), its queue (at 16).
     program.copy(CONTEXT, 1);
-    program.load(Width::Word, FRAME, CONTEXT, 0);
-    program.load(Width::Word, 3, CONTEXT, 4);
+    program.load(Width::Word, FRAME, CONTEXT, BEGIN);
+    program.load(Width::Word, 3, CONTEXT, END);
     reaches(&mut program, V4_BYTES, pass);
     program.load(Width::Half, 5, FRAME, 12);
     program.jump32(When::Equal, 5, u16::from_ne_bytes([0x86, 0xdd]).into(), v6);
@@ -98,11 +102,11 @@ fn code(targets: &[Target], sockets: BorrowedFd<'_>, steering: Option<(BorrowedF
             let next = program.label();
             program.jump32(When::NotEqual, 5, u32::from_ne_bytes(ip.octets()), next);
             program.jump32(When::NotEqual, 4, target.address.port().to_be().into(), next);
-            if let Some(steering) = steering {
+            if let Some(routes) = routes {
                 steer::begin_key(&mut program, target.socket.into());
                 program.load(Width::Word, 5, FRAME, 26);
                 program.store(Width::Word, 10, KEY_AT + 12, 5);
-                pass_if_foreign(&mut program, 34, steering, pass, redirect);
+                pass_if_foreign(&mut program, 34, routes, pass, redirect);
             } else {
                 program.go(redirect);
             }
@@ -125,13 +129,13 @@ fn code(targets: &[Target], sockets: BorrowedFd<'_>, steering: Option<(BorrowedF
                 program.load(Width::Word, 5, FRAME, offset);
                 program.jump32(When::NotEqual, 5, u32::from_ne_bytes(*word), next);
             }
-            if let Some(steering) = steering {
+            if let Some(routes) = routes {
                 steer::begin_key(&mut program, target.socket.into());
                 for (at, offset) in (KEY_AT..).step_by(4).zip((22..38).step_by(4)) {
                     program.load(Width::Word, 5, FRAME, offset);
                     program.store(Width::Word, 10, at, 5);
                 }
-                pass_if_foreign(&mut program, 54, steering, pass, redirect);
+                pass_if_foreign(&mut program, 54, routes, pass, redirect);
             } else {
                 program.go(redirect);
             }
@@ -141,7 +145,7 @@ fn code(targets: &[Target], sockets: BorrowedFd<'_>, steering: Option<(BorrowedF
     program.go(pass);
 
     program.place(redirect);
-    program.load(Width::Word, 2, CONTEXT, 16);
+    program.load(Width::Word, 2, CONTEXT, QUEUE);
     program.map(1, sockets);
     // What happens where no socket is.
     program.set(3, PASS);
@@ -171,7 +175,7 @@ fn within(program: &mut Assembler, header_bytes: usize, pass: bpf::Label) {
 fn pass_if_foreign(
     program: &mut Assembler,
     port_at: i16,
-    (routes, workers): (BorrowedFd<'_>, u32),
+    routes: BorrowedFd<'_>,
     pass: bpf::Label,
     redirect: bpf::Label,
 ) {
@@ -179,7 +183,8 @@ fn pass_if_foreign(
     program.store(Width::Half, 10, KEY_AT + KEY_PORT, 5);
     steer::look_up(program, routes);
     program.jump_if_none(0, redirect);
-    program.load(Width::Word, 0, 0, 0);
-    program.jump32(When::GreaterOrEqual, 0, workers, pass);
+    program.load(Width::Word, 4, 0, 0);
+    program.load(Width::Word, 5, CONTEXT, QUEUE);
+    program.jump(When::NotEqual, 4, 5, pass);
     program.go(redirect);
 }

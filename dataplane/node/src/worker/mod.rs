@@ -9,6 +9,7 @@ mod pin;
 mod receive;
 mod run;
 mod status;
+mod steer;
 
 use sluice_messages::{Entry, Key};
 
@@ -16,6 +17,7 @@ pub(crate) use directory::{Directory, WorkerIndex};
 pub(crate) use handoff::{connect, places};
 pub(crate) use pin::pin;
 pub(crate) use run::{Parts, Worker};
+pub(crate) use steer::{Steer, steering};
 
 /// Workers at most. Lanes between them grow with the square; a machine with more cores is better served by two nodes.
 pub(crate) const WORKERS_MAX: usize = 64;

@@ -210,10 +210,16 @@ pub async fn pair(workers: usize) -> (Node, Control, Link) {
 
 /// The same with a choice of how datagrams travel.
 pub async fn pair_on(backend: BackendPreference, workers: usize) -> (Node, Control, Link) {
+    pair_with(workers, |config| config.backend = backend).await
+}
+
+/// The same with anything else changed.
+pub async fn pair_with(workers: usize, change: impl FnOnce(&mut NodeConfig)) -> (Node, Control, Link) {
     let authority = Authority::new();
     let control = Control::listen(&authority, 0);
-    let config = config(&authority, &authority.sign("node-1"), control.port(), workers);
-    let node = Node::start(NodeConfig { backend, ..config }).unwrap();
+    let mut config = config(&authority, &authority.sign("node-1"), control.port(), workers);
+    change(&mut config);
+    let node = Node::start(config).unwrap();
     let (link, _) = control.accept().await;
     (node, control, link)
 }
