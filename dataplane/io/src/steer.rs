@@ -12,7 +12,10 @@ use std::{
 
 use sluice_frames::Route;
 
-use crate::bpf::{self, Assembler, Helper, Map, MapType, Register, Width};
+use crate::{
+    bpf::{self, Assembler, Helper, Map, MapType, Register, Width},
+    socket,
+};
 
 /// 5-tuples that can be steered; the one used longest ago makes room for a new one and is handed over from then on. Each
 /// costs about 100 bytes of kernel memory, set aside at start.
@@ -40,7 +43,7 @@ const FROM_NETWORK_HEADER: i32 = 1;
 /// `SK_PASS`: the datagram goes to the selected socket, or by the hash if none was.
 const PASS: i32 = 1;
 
-/// The map of all workers of a node. It ends with this value; the programs stay with the sockets and find nothing in it.
+/// The map of all workers of a node, of which there are at least two. It ends with this value; the programs stay with the sockets and find nothing in it.
 pub struct Steering {
     routes: Map,
 }
@@ -88,10 +91,12 @@ impl Steering {
     }
 }
 
-/// Whether this process may steer, found out by loading a program: the reason why not, and what to grant.
+/// Whether this process may steer, found out by trying: the reason why not, and what to grant.
 pub(crate) fn permitted() -> Result<(), String> {
-    let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| format!("no UDP socket: {error}"))?;
-    Steering::new(&[vec![socket]]).map(drop).map_err(|error| error.to_string())
+    let addresses = vec![IpAddr::from([127, 0, 0, 1])];
+    let plan = socket::Plan { addresses, port: 0, workers: 2, receive_bytes: 1 << 12, send_bytes: 1 << 12 };
+    let bound = socket::bind(&plan).map_err(|error| error.to_string())?;
+    Steering::new(&bound.workers).map(drop).map_err(|error| error.to_string())
 }
 
 fn explain(error: io::Error) -> io::Error {
@@ -136,10 +141,7 @@ pub(crate) fn look_up(program: &mut Assembler, routes: BorrowedFd<'_>) {
 fn load(group: usize, sockets: &[&UdpSocket], routes: &Map) -> io::Result<OwnedFd> {
     let by_worker = Map::new(MapType::ReuseportSockets, 4, 8, sockets.len())?;
     for (worker, socket) in sockets.iter().enumerate() {
-        // A single socket shares with nobody and may not enter.
-        if sockets.len() > 1 {
-            by_worker.set(&(worker as u32).to_ne_bytes(), &(socket.as_raw_fd() as u64).to_ne_bytes())?;
-        }
+        by_worker.set(&(worker as u32).to_ne_bytes(), &(socket.as_raw_fd() as u64).to_ne_bytes())?;
     }
     let code = program(group, sockets[0].local_addr()?.is_ipv4(), routes.fd(), by_worker.fd());
     bpf::load(bpf::ProgramType::SkReuseport, &code)
@@ -205,7 +207,6 @@ mod tests {
     use std::{net::SocketAddr, time::Duration};
 
     use super::*;
-    use crate::socket;
 
     /// Two workers on one port of each of these addresses; none where eBPF is not permitted.
     fn workers(addresses: &[&str]) -> Option<(Vec<Vec<UdpSocket>>, Vec<SocketAddr>, Steering)> {
@@ -265,6 +266,11 @@ mod tests {
                 assert_eq!(receiver(&workers, group, peer, to), hashed, "a route of another socket is another route");
             }
         }
+    }
+
+    #[test]
+    fn the_probe_says_what_is() {
+        assert_eq!(permitted().is_ok(), workers(&["127.0.0.1"]).is_some());
     }
 
     #[test]
