@@ -35,6 +35,8 @@ pub struct Turn {
     pub sent: usize,
     /// Sends that took them: fewer, as a send takes a run of datagrams.
     pub sends: usize,
+    /// Of the datagrams sent, those that went past the kernel's stack (AF_XDP only).
+    pub sent_direct: usize,
     /// Sends whose segmentation was refused: their datagrams were sent one by one, perhaps behind later ones.
     pub unsegmented: usize,
     /// Datagrams that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.

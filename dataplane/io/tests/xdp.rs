@@ -228,6 +228,40 @@ fn what_the_program_passes_arrives_all_the_same() {
 }
 
 #[test]
+fn runs_leave_as_segments_and_the_rest_as_frames_in_order() {
+    let Some(pair) = pair(1) else { return };
+    let mut nodes = Nodes::start(&pair, 1);
+    let worker = &mut nodes.workers[0];
+    let peers = [peer(&pair, Pair::FAR_V4), peer(&pair, Pair::FAR_V4)];
+    let routes = peers.each_ref().map(|peer| {
+        peer.send_to(b"hello", nodes.addresses[0]).unwrap();
+        worker.hear(true).1
+    });
+    // Lengths of what the two peers are sent in one turn; how many sends that takes, and how many go past the kernel.
+    let turns: [(&[(usize, usize)], usize, u64); 5] = [
+        (&[(0, 100), (1, 100), (0, 100), (1, 100)], 4, 4),
+        (&[(0, 100), (0, 100), (0, 100)], 3, 3),
+        (&[(0, 100), (0, 100), (0, 100), (0, 50)], 1, 0),
+        // All of the first peer's in their order, through the socket; the second peer's are no run.
+        (&[(0, 20), (1, 20), (0, 100), (0, 100), (0, 100), (0, 100), (0, 20)], 4, 1),
+        (&[(0, 20), (1, 20)], 2, 2),
+    ];
+    for (number, (datagrams, sends, past)) in turns.into_iter().enumerate() {
+        let before = worker.counts().sent;
+        for (at, &(peer, length)) in datagrams.iter().enumerate() {
+            worker.backend.slot().unwrap()[..length].fill(at as u8);
+            worker.backend.commit(length, routes[peer]);
+        }
+        let (turn, _) = worker.turn(Duration::ZERO, false);
+        assert_eq!((turn.sent, turn.sends), (datagrams.len(), sends), "turn {number}");
+        assert_eq!(worker.counts().sent - before, past, "turn {number}");
+        for (at, &(peer, length)) in datagrams.iter().enumerate() {
+            assert_eq!(hear(&peers[peer]), vec![at as u8; length], "turn {number}");
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_comes_another_way_is_answered_that_way() {
     let Some(pair) = pair(1) else { return };
     let mut nodes = Nodes::start(&pair, 1);

@@ -56,6 +56,8 @@ counters! {
     sent,
     /// Sends that took them: `sent / sends` is the length of runs.
     sends,
+    /// Of these datagrams, sent past the kernel's stack (AF_XDP).
+    sent_direct,
     /// Sends whose segmentation was refused: their datagrams left one by one.
     unsegmented,
     /// Datagrams that the kernel refused.

@@ -10,6 +10,12 @@
 //! program passes them, and the stack gives them to their owner's socket; without, workers hand them over. Firewall, traffic control and address translation of this machine do not see what goes
 //! through here.
 //!
+//! # Frames or segments
+//!
+//! In copy mode each frame costs the kernel a packet buffer and a pass through the driver. A run of datagrams that a socket
+//! sends at once (UDP_SEGMENT) pays for most of the way once, so longer runs go that way: all of a route in that turn, so that
+//! its order is kept. What has no runs, audio above all, goes past the kernel. With zero-copy everything does.
+//!
 //! # What is copied
 //!
 //! Sending: nothing by us, the slots lent are inside the shared memory, behind room for headers. The kernel copies in copy
@@ -59,7 +65,7 @@ pub struct Xdp {
     sockets: Mmsg,
     /// None for a worker without a queue.
     port: Option<Port>,
-    answers: HashMap<Route, Answer>,
+    answers: tx::Answers,
 }
 
 /// A worker's way past the kernel.
@@ -129,15 +135,9 @@ impl Tx for Xdp {
     }
 
     fn commit(&mut self, bytes: usize, to: Route) {
-        let Some(Port { xsk, transmit, .. }) = &mut self.port else { return self.sockets.commit(bytes, to) };
-        match self.answers.get(&to).filter(|answer| transmit.fits(answer, bytes)) {
-            Some(answer) => transmit.commit(xsk, bytes, answer),
-            None => {
-                let datagram = transmit.lent(xsk, bytes);
-                let slot = self.sockets.slot().expect("the sockets have as many slots");
-                slot[..bytes].copy_from_slice(datagram);
-                self.sockets.commit(bytes, to);
-            }
+        match &mut self.port {
+            Some(port) => port.transmit.commit(bytes, to),
+            None => self.sockets.commit(bytes, to),
         }
     }
 }
@@ -148,9 +148,7 @@ impl Backend for Xdp {
             return self.sockets.turn(pool, wait, sink);
         };
         let mut own = Turn::default();
-        // What was committed for a route before it became known goes first.
-        self.sockets.flush(&mut own);
-        transmit.flush(xsk, &mut own);
+        transmit.flush(xsk, &mut self.answers, &mut self.sockets, &mut own);
         let mut turn = self.sockets.turn(pool, wait, sink)?;
         receive.batch(xsk, pool, &mut own, sink);
         turn.received += own.received;
@@ -158,6 +156,7 @@ impl Backend for Xdp {
         turn.starved += own.starved;
         turn.sent += own.sent;
         turn.sends += own.sends;
+        turn.sent_direct += own.sent_direct;
         turn.unsegmented += own.unsegmented;
         turn.send_errors += own.send_errors;
         turn.send_too_long += own.send_too_long;
@@ -174,7 +173,7 @@ impl Backend for Xdp {
         let headers = room.len().checked_sub(header_bytes).map(|start| &room[start..]);
         match headers.and_then(Answer::to) {
             Some(answer) if self.answers.len() < ROUTES_MAX || self.answers.contains_key(&from) => {
-                self.answers.insert(from, answer);
+                self.answers.insert(from, answer.into());
             }
             Some(_) => {}
             None => self.forget(&from),
@@ -212,7 +211,8 @@ pub(crate) fn open(
     let how = describe(&interface, &program, &bound, workers.len());
     let program = Arc::new(program);
     let ports = bound.into_iter().map(|xsk| {
-        let transmit = tx::Transmit::new(&xsk, sizes.receive as usize, config.transmit_slots, mtu_bytes);
+        let transmit =
+            tx::Transmit::new(&xsk, sizes.receive as usize, config.transmit_slots, config.segments_max, mtu_bytes);
         Some(Port { xsk, receive: rx::Receive::new(targets.clone()), transmit, _program: program.clone() })
     });
     let mut ports: Vec<Option<Port>> = ports.collect();

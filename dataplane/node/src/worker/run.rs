@@ -207,6 +207,7 @@ impl Worker {
         counters.starved.add(turn.starved as u64);
         counters.sent.add(turn.sent as u64);
         counters.sends.add(turn.sends as u64);
+        counters.sent_direct.add(turn.sent_direct as u64);
         counters.unsegmented.add(turn.unsegmented as u64);
         counters.send_errors.add(turn.send_errors as u64);
         counters.send_too_long.add(turn.send_too_long as u64);
