@@ -8,7 +8,8 @@
 //! where its frame came from. So no route or neighbour table is needed, a stranger gets nothing in, and what came another
 //! way goes back another way. That includes datagrams of a worker that come to another worker's queue: with [`Steering`], the
 //! program passes them, and the stack gives them to their owner's socket; without, workers hand them over. Firewall, traffic control and address translation of this machine do not see what goes
-//! through here.
+//! through here. Where a device takes VLAN tags off (`ethtool -k`: rx-vlan-offload), the program cannot see that there was
+//! one, and answers have none.
 //!
 //! # Frames or segments
 //!

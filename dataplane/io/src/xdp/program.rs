@@ -24,8 +24,11 @@ use crate::{
 /// `XDP_PASS`
 const PASS: i32 = 2;
 
-/// `XDP_FLAGS_SKB_MODE`: the program runs in the stack's entrance instead of the driver.
+/// `XDP_FLAGS_SKB_MODE`: the program runs at the stack's entrance, which works with every device.
 const GENERIC: u32 = 1 << 1;
+
+/// `XDP_FLAGS_DRV_MODE`: it runs in the driver.
+const NATIVE: u32 = 1 << 2;
 
 const UDP: u32 = 17;
 
@@ -51,7 +54,7 @@ impl Attached {
         let routes = steering.map(|steering| steering.routes().fd());
         let program = bpf::load(ProgramType::Xdp, &code(targets, map.fd(), routes))?;
         let attach = |flags| bpf::attach(program.as_fd(), interface.index, AttachType::Xdp, flags);
-        let (link, native) = match attach(0) {
+        let (link, native) = match attach(NATIVE) {
             Ok(link) => (link, true),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(error),
             Err(_) => (attach(GENERIC)?, false),
