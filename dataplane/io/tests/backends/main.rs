@@ -1,10 +1,11 @@
 //! What a user of a backend relies on, the same for all that reach a real network: through loopback, or where the backend
 //! needs an interface, through a veth pair between namespaces.
 
+mod node;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     net::{SocketAddr, UdpSocket},
     sync::mpsc,
@@ -12,14 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_frames::{Backend, DATAGRAM_BYTES, Datagram, FRAME_BYTES, FrameId, Pool, Route, Turn, Tx};
+use node::*;
+use sluice_frames::{Backend, DATAGRAM_BYTES, FRAME_BYTES, FrameId, Pool, Route, Tx};
 use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe, Started};
-use support::Pair;
-
-/// Long enough for anything on this machine; only failing tests wait that long.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const SMALL: Config = Config { receive_frames: 64, transmit_slots: 32, segments_max: 64 };
 
 /// A test for each behaviour and backend.
 macro_rules! behaviours {
@@ -69,146 +65,6 @@ behaviours!(
     useless_sizes_are_refused,
     a_port_is_free_after_the_backend,
 );
-
-thread_local! {
-    /// Where this thread's test has its sockets, if not on loopback.
-    static PLACE: RefCell<Option<Pair>> = const { RefCell::new(None) };
-}
-
-/// Runs a test with its sockets at the ends of a veth pair whose MTU no datagram exceeds that is received.
-fn with_xdp(test: impl FnOnce()) {
-    if let Err(reason) = Probe::new().xdp {
-        return println!("skipped: {reason}");
-    }
-    let Some(pair) = Pair::new(1, 3000) else { return };
-    PLACE.set(Some(pair));
-    test();
-    PLACE.set(None);
-}
-
-/// Does something where the node is.
-fn near<T>(what: impl FnOnce() -> T) -> T {
-    PLACE.with_borrow(|place| match place {
-        Some(pair) => pair.near(what),
-        None => what(),
-    })
-}
-
-/// Does something where its peers are.
-fn far<T>(what: impl FnOnce() -> T) -> T {
-    PLACE.with_borrow(|place| match place {
-        Some(pair) => pair.far(what),
-        None => what(),
-    })
-}
-
-/// Addresses of node and peers with any port.
-fn addresses(v6: bool) -> [String; 2] {
-    let is_loopback = PLACE.with_borrow(|place| place.is_none());
-    match (is_loopback, v6) {
-        (true, false) => ["127.0.0.1:0"; 2].map(str::to_owned),
-        (true, true) => ["[::1]:0"; 2].map(str::to_owned),
-        (false, false) => [Pair::NEAR_V4, Pair::FAR_V4].map(|ip| format!("{ip}:0")),
-        (false, true) => [Pair::NEAR_V6, Pair::FAR_V6].map(|ip| format!("[{ip}]:0")),
-    }
-}
-
-/// A socket for a node.
-fn own() -> UdpSocket {
-    near(|| udp(&addresses(false)[0]))
-}
-
-/// A peer of a node.
-fn peer() -> UdpSocket {
-    far(|| udp(&addresses(false)[1]))
-}
-
-struct Node {
-    backend: AnyBackend,
-    pool: Pool,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Node {
-    fn new(kind: BackendKind, sockets: Vec<UdpSocket>, frames: usize, config: Config) -> Node {
-        let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let backend = near(|| AnyBackend::new(kind, sockets, &config)).unwrap();
-        Node { backend, pool: Pool::new(frames).unwrap(), addresses }
-    }
-
-    fn start(kind: BackendKind) -> Node {
-        Node::new(kind, vec![own()], 256, SMALL)
-    }
-
-    /// A peer that is a node: there is but one that has the interface.
-    fn distant(kind: BackendKind) -> Node {
-        match kind {
-            BackendKind::Xdp => Node::new(BackendKind::Mmsg, vec![peer()], 256, SMALL),
-            kind => Node::start(kind),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8], to: Route) {
-        let slot = self.backend.slot().expect("a slot is free");
-        assert!(slot.len() >= FRAME_BYTES);
-        slot[..bytes.len()].copy_from_slice(bytes);
-        self.backend.commit(bytes.len(), to);
-    }
-
-    fn turn(&mut self, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> Turn {
-        self.backend.turn(&mut self.pool, wait, sink).unwrap()
-    }
-
-    /// One turn; what came, with the frames released. Whoever sent it is believed.
-    fn receive(&mut self, wait: Duration) -> (Turn, Vec<(Vec<u8>, Route)>) {
-        let mut datagrams = Vec::new();
-        let turn = self.turn(wait, &mut |_, datagram| datagrams.push(datagram));
-        assert_eq!(turn.received, datagrams.len());
-        let heard = datagrams.into_iter().map(|Datagram { frame, from }| {
-            self.backend.validated(&self.pool, frame, from);
-            let bytes = self.pool.bytes(frame).to_vec();
-            self.pool.release(frame);
-            (bytes, from)
-        });
-        let heard = heard.collect();
-        (turn, heard)
-    }
-
-    /// Turns until `count` datagrams came.
-    fn receive_all(&mut self, count: usize) -> Vec<(Vec<u8>, Route)> {
-        let start = Instant::now();
-        let mut heard = Vec::new();
-        while heard.len() < count {
-            heard.extend(self.receive(PATIENCE).1);
-            assert!(start.elapsed() < PATIENCE, "{} of {count} datagrams came", heard.len());
-        }
-        heard
-    }
-
-    /// Closes the backend: every frame that was not kept is back.
-    fn close(mut self, kept: usize) {
-        self.backend.close(&mut self.pool);
-        assert_eq!(self.pool.free() + kept, self.pool.capacity(), "no frame is lost");
-        drop(self.backend);
-        assert_eq!(self.pool.free() + kept, self.pool.capacity());
-    }
-}
-
-fn udp(address: &str) -> UdpSocket {
-    let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
-
-fn route(peer: &UdpSocket) -> Route {
-    Route { socket: 0, peer: peer.local_addr().unwrap() }
-}
-
-fn hear(peer: &UdpSocket) -> Vec<u8> {
-    let mut bytes = [0; FRAME_BYTES];
-    let count = peer.recv(&mut bytes).expect("a datagram comes");
-    bytes[..count].to_vec()
-}
 
 fn datagrams_are_answered(kind: BackendKind) {
     let mut node = Node::start(kind);
