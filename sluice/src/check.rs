@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use sluice_node::NodeConfig;
+use sluice_node::{BackendPreference, NodeConfig};
 
 use crate::{cli::CheckOptions, config};
 
@@ -18,6 +18,12 @@ pub fn run(options: &CheckOptions) -> anyhow::Result<()> {
 /// Prints one line per finding to standard error.
 pub fn report(node: &NodeConfig) {
     eprint!("{}", sluice_io::probe::Probe::new());
+    match sluice_io::xdp::interface_for(&node.bind) {
+        Ok(interface) => eprintln!("AF_XDP would use {interface} (--backend xdp)"),
+        // Of no interest to somebody on loopback who did not ask for it.
+        Err(_) if node.backend != BackendPreference::Xdp => {}
+        Err(reason) => eprintln!("AF_XDP has no interface: {reason}"),
+    }
     for address in &node.bind {
         // The node binds again by itself, with an error of its own; here it is said beforehand and for `sluice check`.
         match UdpSocket::bind(address) {

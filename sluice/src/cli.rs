@@ -43,7 +43,8 @@ pub enum Role {
     /// Attaches to a running `sluice up` or `sluice node` through its data folder, which only the user that runs it (and
     /// root) may open. In a terminal it is a live view (q ends it), otherwise a table each second.
     Stats(StatsOptions),
-    /// Say what this machine offers (io_uring, segmentation offload, cores, ports, buffer sizes) and what to change.
+    /// Say what this machine offers (io_uring, AF_XDP, steering, segmentation offload, cores, ports, buffer sizes) and what
+    /// to change.
     Check(CheckOptions),
     /// Load a server with real clients and report what they saw: any LiveKit-compatible server will do.
     ///
@@ -108,6 +109,8 @@ pub enum Backend {
     Uring,
     /// recvmmsg and sendmmsg
     Mmsg,
+    /// AF_XDP on the interface of the media address, past most of the kernel; needs root or capabilities
+    Xdp,
 }
 
 #[derive(Args)]

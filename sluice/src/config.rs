@@ -267,6 +267,7 @@ pub fn node(file: &File, options: &Media, name: &str, control: Vec<String>, path
         Backend::Auto => BackendPreference::Auto,
         Backend::Uring => BackendPreference::Uring,
         Backend::Mmsg => BackendPreference::Mmsg,
+        Backend::Xdp => BackendPreference::Xdp,
     };
     if let Some(frames) = file.media.frames {
         node.pool_frames = frames;
@@ -300,6 +301,21 @@ mod tests {
         let error = read(Some(&path)).err().unwrap().to_string();
         std::fs::remove_file(&path).unwrap();
         assert!(error.contains("line 2") && error.contains("listn"), "{error}");
+    }
+
+    #[test]
+    fn every_backend_has_a_name_in_the_file() {
+        for (name, expected) in [
+            ("auto", BackendPreference::Auto),
+            ("uring", BackendPreference::Uring),
+            ("mmsg", BackendPreference::Mmsg),
+            ("xdp", BackendPreference::Xdp),
+        ] {
+            let file: File = toml::from_str(&format!("[media]\nbackend = \"{name}\"\n")).unwrap();
+            let node = node(&file, &Media::default(), "node", vec![], &Paths::new(Path::new("."), "node"));
+            assert_eq!(node.backend, expected);
+        }
+        assert!(toml::from_str::<File>("[media]\nbackend = \"dpdk\"\n").is_err());
     }
 
     #[test]

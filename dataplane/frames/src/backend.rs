@@ -35,6 +35,8 @@ pub struct Turn {
     pub sent: usize,
     /// Sends that took them: fewer, as a send takes a run of datagrams.
     pub sends: usize,
+    /// Of the datagrams sent, those that went past the kernel's stack (AF_XDP only).
+    pub sent_direct: usize,
     /// Sends whose segmentation was refused: their datagrams were sent one by one, perhaps behind later ones.
     pub unsegmented: usize,
     /// Datagrams that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
@@ -61,11 +63,18 @@ pub trait Tx {
     fn commit(&mut self, bytes: usize, to: Route);
 }
 
-/// A way to the network: io_uring, recvmmsg/sendmmsg, or simulated.
+/// A way to the network: io_uring, recvmmsg/sendmmsg, AF_XDP, or simulated.
 pub trait Backend: Tx {
     /// Submits what was committed, waits at most `wait` for a datagram or the waker (not at all if something is already
     /// there), and hands each received datagram over. Fails only where the worker cannot go on.
     fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn>;
+
+    /// The datagram in `frame` proved that its sender is who it says (an authenticated check, RFC 8445 section 7.3): a
+    /// backend that addresses frames by itself may send to that sender where the datagram came from, until told otherwise.
+    fn validated(&mut self, _pool: &Pool, _frame: FrameId, _from: Route) {}
+
+    /// Nobody is known at that route any more.
+    fn forget(&mut self, _route: &Route) {}
 
     /// Stops receiving and gives the frames it holds for receiving back to the pool. What was committed since the last turn
     /// may not be sent, and no turn follows. Dropping a backend without this is sound, but its frames stay lent.

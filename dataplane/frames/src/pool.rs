@@ -123,6 +123,14 @@ impl Pool {
         unsafe { std::slice::from_raw_parts(self.address(frame).add(usize::from(start)), usize::from(bytes)) }
     }
 
+    /// What is in the frame in front of the valid bytes: what the backend that received it put there, if anything.
+    pub fn headroom(&self, frame: FrameId) -> &[u8] {
+        assert!(self.users[frame.index()] != LENT, "a lent frame is not read");
+        let start = usize::from(self.spans[frame.index()].start);
+        // SAFETY: as in `bytes`; the start is inside the frame.
+        unsafe { std::slice::from_raw_parts(self.address(frame), start) }
+    }
+
     /// The frame for writing from its start, whatever its valid length: [`FRAME_BYTES`] long if it was
     /// [taken](Pool::take), at least [`DATAGRAM_BYTES`] if it was received.
     pub fn buffer_mut(&mut self, frame: FrameId) -> &mut [u8] {
@@ -223,6 +231,7 @@ mod tests {
         pool.buffer_mut(frame)[HEADROOM_BYTES..HEADROOM_BYTES + 3].copy_from_slice(b"abc");
         pool.set_span(frame, HEADROOM_BYTES, 3);
         assert_eq!(pool.bytes(frame), b"abc");
+        assert_eq!(pool.headroom(frame).len(), HEADROOM_BYTES);
         assert_eq!(pool.buffer_mut(frame).len(), DATAGRAM_BYTES);
         pool.bytes_mut(frame)[0] = b'x';
         pool.set_len(frame, 2);

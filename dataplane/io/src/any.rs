@@ -2,15 +2,16 @@
 
 use std::{fmt, io, net::UdpSocket, time::Duration};
 
-use sluice_frames::{Backend, Datagram, Pool, Route, Turn, Tx};
+use sluice_frames::{Backend, Datagram, FrameId, Pool, Route, Turn, Tx};
 
-use crate::{Mmsg, Uring, Waker};
+use crate::{Mmsg, Preference, Probe, Steering, Uring, Waker, Xdp, xdp};
 
 /// The backends that reach a real network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackendKind {
     Uring,
     Mmsg,
+    Xdp,
 }
 
 impl fmt::Display for BackendKind {
@@ -18,6 +19,7 @@ impl fmt::Display for BackendKind {
         formatter.write_str(match self {
             BackendKind::Uring => "uring",
             BackendKind::Mmsg => "mmsg",
+            BackendKind::Xdp => "xdp",
         })
     }
 }
@@ -25,7 +27,8 @@ impl fmt::Display for BackendKind {
 /// What a backend sets aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Frames lent to the kernel for receiving (io_uring only), a power of two up to 32,768; they come out of the pool.
+    /// Frames lent to the kernel for receiving, a power of two up to 32,768: with io_uring they come out of the pool, AF_XDP
+    /// has four times as many of its own.
     /// More ride out longer turns before datagrams queue in the socket buffer; each costs a frame. 1,024 hold 3 ms of
     /// 300,000 packets/s.
     pub receive_frames: usize,
@@ -68,14 +71,53 @@ impl Config {
 pub enum AnyBackend {
     Uring(Uring),
     Mmsg(Mmsg),
+    Xdp(Xdp),
+}
+
+/// The backends of a node's workers, all of one kind.
+pub struct Started {
+    pub backends: Vec<AnyBackend>,
+    pub kind: BackendKind,
+    /// Why that kind, and how it runs.
+    pub reason: String,
+}
+
+impl Started {
+    /// Starts what is preferred, or the next best where that cannot run. Takes each worker's sockets; their order gives
+    /// [`Route::socket`]. Fails, with the kind that does, where nothing is left to fall back to.
+    pub fn new(
+        probe: &Probe,
+        preference: Preference,
+        workers: Vec<Vec<UdpSocket>>,
+        config: &Config,
+        steering: Option<&Steering>,
+    ) -> Result<Started, (BackendKind, io::Error)> {
+        let (mut kind, mut reason) = probe.choose(preference);
+        let mut ports: Vec<Option<xdp::Port>> = Vec::new();
+        if kind == BackendKind::Xdp {
+            config.check().map_err(|error| (kind, error))?;
+            match xdp::open(&workers, config, steering) {
+                Ok((opened, how)) => (ports, reason) = (opened, format!("{reason}; {how}")),
+                Err(fault) => (kind, reason) = probe.without_xdp(&fault),
+            }
+        }
+        ports.resize_with(workers.len(), || None);
+        let backends = workers.into_iter().zip(ports).map(|(sockets, port)| match kind {
+            BackendKind::Xdp => Xdp::with(sockets, port, config).map(AnyBackend::Xdp),
+            kind => AnyBackend::new(kind, sockets, config),
+        });
+        let backends = backends.collect::<io::Result<_>>().map_err(|error| (kind, error))?;
+        Ok(Started { backends, kind, reason })
+    }
 }
 
 impl AnyBackend {
-    /// Takes the worker's sockets; their order gives [`Route::socket`]. May be called on another thread than the worker's.
+    /// Takes an only worker's sockets; their order gives [`Route::socket`]. May be called on another thread than the worker's.
     pub fn new(kind: BackendKind, sockets: Vec<UdpSocket>, config: &Config) -> io::Result<AnyBackend> {
         Ok(match kind {
             BackendKind::Uring => AnyBackend::Uring(Uring::new(sockets, config)?),
             BackendKind::Mmsg => AnyBackend::Mmsg(Mmsg::new(sockets, config)?),
+            BackendKind::Xdp => AnyBackend::Xdp(Xdp::new(sockets, config)?),
         })
     }
 
@@ -83,6 +125,7 @@ impl AnyBackend {
         match self {
             AnyBackend::Uring(_) => BackendKind::Uring,
             AnyBackend::Mmsg(_) => BackendKind::Mmsg,
+            AnyBackend::Xdp(_) => BackendKind::Xdp,
         }
     }
 
@@ -91,6 +134,7 @@ impl AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.waker(),
             AnyBackend::Mmsg(mmsg) => mmsg.waker(),
+            AnyBackend::Xdp(xdp) => xdp.waker(),
         }
     }
 }
@@ -100,6 +144,7 @@ impl Tx for AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.slot(),
             AnyBackend::Mmsg(mmsg) => mmsg.slot(),
+            AnyBackend::Xdp(xdp) => xdp.slot(),
         }
     }
 
@@ -107,6 +152,7 @@ impl Tx for AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.room(),
             AnyBackend::Mmsg(mmsg) => mmsg.room(),
+            AnyBackend::Xdp(xdp) => xdp.room(),
         }
     }
 
@@ -114,6 +160,7 @@ impl Tx for AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.commit(bytes, to),
             AnyBackend::Mmsg(mmsg) => mmsg.commit(bytes, to),
+            AnyBackend::Xdp(xdp) => xdp.commit(bytes, to),
         }
     }
 }
@@ -123,6 +170,19 @@ impl Backend for AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.turn(pool, wait, sink),
             AnyBackend::Mmsg(mmsg) => mmsg.turn(pool, wait, sink),
+            AnyBackend::Xdp(xdp) => xdp.turn(pool, wait, sink),
+        }
+    }
+
+    fn validated(&mut self, pool: &Pool, frame: FrameId, from: Route) {
+        if let AnyBackend::Xdp(xdp) = self {
+            xdp.validated(pool, frame, from);
+        }
+    }
+
+    fn forget(&mut self, route: &Route) {
+        if let AnyBackend::Xdp(xdp) = self {
+            xdp.forget(route);
         }
     }
 
@@ -130,6 +190,7 @@ impl Backend for AnyBackend {
         match self {
             AnyBackend::Uring(uring) => uring.close(pool),
             AnyBackend::Mmsg(mmsg) => mmsg.close(pool),
+            AnyBackend::Xdp(xdp) => xdp.close(pool),
         }
     }
 }

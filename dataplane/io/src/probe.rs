@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, net::UdpSocket, os::fd::AsRawFd};
 
-use crate::{BackendKind, uring};
+use crate::{BackendKind, steer, uring, xdp};
 
 /// Socket buffers below this drop datagrams while a worker is busy for a few milliseconds: 2,000 video packets as the kernel
 /// counts them (about 2 kB each).
@@ -16,6 +16,8 @@ pub enum Preference {
     Auto,
     Uring,
     Mmsg,
+    /// Never chosen by itself: it takes an interface over.
+    Xdp,
 }
 
 /// What this machine permits. Its `Display` is a line per finding, each with what to change if something should be.
@@ -27,6 +29,10 @@ pub struct Probe {
     pub cores: usize,
     /// Whether io_uring does what the `uring` backend needs: how it would run, or the reason why not.
     pub uring: Result<String, String>,
+    /// Whether this process may use AF_XDP, or the reason why not. Whether an interface can do it is seen at start.
+    pub xdp: Result<(), String>,
+    /// Whether datagrams can be steered to their worker by eBPF, or the reason why not.
+    pub steering: Result<(), String>,
     /// Whether UDP_SEGMENT (many datagrams in one send) works, or the reason why not.
     pub segment: Result<(), String>,
     /// `net.core.rmem_max` and `net.core.wmem_max` in bytes, none if unreadable.
@@ -41,6 +47,8 @@ impl Probe {
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             uring: uring::permitted(),
+            xdp: xdp::permitted(),
+            steering: steer::permitted(),
             segment: segment(),
             receive_bytes_max: limit("/proc/sys/net/core/rmem_max"),
             send_bytes_max: limit("/proc/sys/net/core/wmem_max"),
@@ -50,6 +58,10 @@ impl Probe {
     /// The backend to run and why.
     pub fn choose(&self, preference: Preference) -> (BackendKind, String) {
         match (preference, &self.uring) {
+            (Preference::Xdp, _) => match &self.xdp {
+                Ok(()) => (BackendKind::Xdp, "the configuration asks for it".to_owned()),
+                Err(reason) => self.without_xdp(reason),
+            },
             (Preference::Mmsg, _) => (BackendKind::Mmsg, "the configuration asks for it".to_owned()),
             (Preference::Uring, Ok(how)) => (BackendKind::Uring, format!("the configuration asks for it; {how}")),
             (Preference::Auto, Ok(how)) => (BackendKind::Uring, how.clone()),
@@ -58,6 +70,12 @@ impl Probe {
             }
             (Preference::Auto, Err(reason)) => (BackendKind::Mmsg, reason.clone()),
         }
+    }
+
+    /// The backend to run instead of AF_XDP, which cannot for this reason.
+    pub(crate) fn without_xdp(&self, fault: &str) -> (BackendKind, String) {
+        let (kind, reason) = self.choose(Preference::Auto);
+        (kind, format!("the configuration asks for AF_XDP, but {fault}; {reason}"))
     }
 }
 
@@ -74,9 +92,12 @@ impl fmt::Display for Probe {
             Ok(how) => writeln!(formatter, "io_uring: yes ({how})")?,
             Err(reason) => writeln!(formatter, "io_uring: no, {reason}")?,
         }
-        match &self.segment {
-            Ok(()) => writeln!(formatter, "UDP_SEGMENT: yes")?,
-            Err(reason) => writeln!(formatter, "UDP_SEGMENT: no, {reason}")?,
+        let plain = [("AF_XDP", &self.xdp), ("steering by eBPF", &self.steering), ("UDP_SEGMENT", &self.segment)];
+        for (what, finding) in plain {
+            match finding {
+                Ok(()) => writeln!(formatter, "{what}: yes")?,
+                Err(reason) => writeln!(formatter, "{what}: no, {reason}")?,
+            }
         }
         buffer(formatter, "receive", "net.core.rmem_max", self.receive_bytes_max)?;
         buffer(formatter, "send", "net.core.wmem_max", self.send_bytes_max)
@@ -131,6 +152,8 @@ mod tests {
             kernel: "6.1.0".to_owned(),
             cores: 2,
             uring,
+            xdp: Err("this process may not".to_owned()),
+            steering: Ok(()),
             segment: Err("the kernel refuses it".to_owned()),
             receive_bytes_max: Some(212_992),
             send_bytes_max: Some(BUFFER_BYTES),
@@ -150,6 +173,11 @@ mod tests {
         check(Preference::Uring, Ok("deferred"), BackendKind::Uring, "configuration");
         check(Preference::Uring, Err("forbidden"), BackendKind::Mmsg, "forbidden");
         check(Preference::Mmsg, Ok("deferred"), BackendKind::Mmsg, "configuration");
+        check(Preference::Xdp, Ok("deferred"), BackendKind::Uring, "AF_XDP, but this process may not; deferred");
+        check(Preference::Xdp, Err("forbidden"), BackendKind::Mmsg, "AF_XDP, but this process may not; forbidden");
+        let permitted = Probe { xdp: Ok(()), ..probe(Ok("deferred".to_owned())) };
+        assert_eq!(permitted.choose(Preference::Xdp).0, BackendKind::Xdp);
+        assert_eq!(permitted.choose(Preference::Auto).0, BackendKind::Uring, "it is never chosen by itself");
     }
 
     #[test]
@@ -166,6 +194,6 @@ mod tests {
         let probe = Probe::new();
         print!("{probe}");
         assert!(probe.cores > 0);
-        assert_eq!(probe.to_string().lines().count(), 5);
+        assert_eq!(probe.to_string().lines().count(), 7);
     }
 }

@@ -36,6 +36,8 @@ pub struct NodeConfig {
     /// Worker threads; 0 is one per core.
     pub workers: usize,
     pub backend: BackendPreference,
+    /// Whether the kernel gives datagrams to the worker they belong to, where eBPF is permitted. Off, workers hand over.
+    pub steering: bool,
     /// Frames of packet memory per worker.
     pub pool_frames: usize,
     /// Enabled subscriptions of one call on one worker from which on its new receivers go to other workers, see [`SPREAD`].
@@ -66,6 +68,7 @@ impl NodeConfig {
             external: Vec::new(),
             workers: 0,
             backend: BackendPreference::Auto,
+            steering: true,
             pool_frames: POOL_FRAMES,
             spread: SPREAD,
             forwarder: sluice_forwarder::Config::default(),

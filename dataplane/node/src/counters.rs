@@ -56,6 +56,8 @@ counters! {
     sent,
     /// Sends that took them: `sent / sends` is the length of runs.
     sends,
+    /// Of these datagrams, sent past the kernel's stack (AF_XDP).
+    sent_direct,
     /// Sends whose segmentation was refused: their datagrams left one by one.
     unsegmented,
     /// Datagrams that the kernel refused.
@@ -88,6 +90,8 @@ counters! {
     directory_full,
     /// Routes not told to a sibling as its queue was full; its next check tells them again.
     directory_untold,
+    /// 5-tuples that the kernel could not be told of; they are handed over.
+    unsteered,
     /// Transports that ICE could not take in.
     refused_transports,
     /// Events lost as the link did not take them.

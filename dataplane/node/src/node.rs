@@ -11,7 +11,7 @@ use std::{
 
 use rtrb::RingBuffer;
 use sluice_frames::Pool;
-use sluice_io::{AnyBackend, BackendKind, Probe, socket};
+use sluice_io::{BackendKind, Probe, Started, socket};
 use sluice_messages::Fingerprint;
 use sluice_slowpath::Certificate;
 use tokio::sync::Notify;
@@ -113,7 +113,7 @@ impl Node {
         let sockets = bind(&config.bind, workers)?;
         let addresses = advertised(&sockets.addresses, &config.external);
         let probe = Probe::new();
-        let (kind, reason) = probe.choose(config.backend);
+        let steering = worker::steering(&config, &sockets.workers);
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
         let link_stop = Arc::new(Notify::new());
@@ -126,15 +126,14 @@ impl Node {
             tracing::warn!("datagrams are sent one by one, at several times the cost: {reason}");
             io.segments_max = 1;
         }
-        let mut backends = Vec::new();
-        for own in sockets.workers {
-            let pool = Pool::new(config.pool_frames).map_err(StartError::Memory)?;
-            let backend = AnyBackend::new(kind, own, &io).map_err(|error| StartError::Backend(kind, error))?;
-            backends.push((pool, backend));
-        }
+        let started = Started::new(&probe, config.backend, sockets.workers, &io, steering.as_deref());
+        let Started { backends, kind, reason } = started.map_err(|(kind, error)| StartError::Backend(kind, error))?;
+        let pool = || Pool::new(config.pool_frames).map_err(StartError::Memory);
+        let backends = backends.into_iter().map(|backend| Ok((pool()?, backend)));
+        let backends = backends.collect::<Result<Vec<_>, StartError>>()?;
         let bells: Vec<Arc<Bell>> = backends.iter().map(|(_, backend)| Arc::new(Bell::new(backend.waker()))).collect();
         let knocks: Vec<Arc<Knock>> = (0..workers).map(|_| Arc::default()).collect();
-        let memory = memory(&config, &io, workers);
+        let memory = memory(&config, &io, kind, workers);
 
         let mut node = Node {
             name: config.name.clone(),
@@ -183,6 +182,7 @@ impl Node {
                 forwarder: forwarder.clone(),
                 seed: rand::random(),
                 workers,
+                steer: worker::Steer::new(steering.clone(), index),
                 siblings,
                 from_siblings,
                 commands: commands_out,
@@ -361,7 +361,12 @@ fn forwarder(config: &NodeConfig, workers: usize) -> sluice_forwarder::Config {
 }
 
 /// Everything that is set aside at start, for all workers together.
-fn memory(config: &NodeConfig, io: &sluice_io::Config, workers: usize) -> Vec<(&'static str, usize)> {
+fn memory(
+    config: &NodeConfig,
+    io: &sluice_io::Config,
+    kind: BackendKind,
+    workers: usize,
+) -> Vec<(&'static str, usize)> {
     let lanes =
         worker::lanes_bytes(workers) + slow::DATAGRAMS_MAX * lane::place_bytes::<sluice_messages::TransportId>();
     let mut items = vec![
@@ -370,6 +375,9 @@ fn memory(config: &NodeConfig, io: &sluice_io::Config, workers: usize) -> Vec<(&
         ("lanes", lanes),
         ("socket buffers", 2 * config.bind.len() * SOCKET_BYTES),
     ];
+    if kind == BackendKind::Xdp {
+        items.push(("AF_XDP frames", sluice_io::xdp::memory_bytes(io)));
+    }
     items.extend(forwarder(config, workers).memory());
     items.into_iter().map(|(name, bytes)| (name, bytes * workers)).collect()
 }

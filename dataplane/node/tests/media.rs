@@ -22,7 +22,8 @@ async fn so_it_is_without_io_uring() {
 }
 
 async fn right_worker_serves(backend: BackendPreference) {
-    let (node, _control, mut link) = pair_on(backend, 2).await;
+    let without_steering = |config: &mut sluice_node::NodeConfig| (config.backend, config.steering) = (backend, false);
+    let (node, _control, mut link) = pair_with(2, without_steering).await;
     let transports: Vec<Transport> = (1..=CLIENTS as u64).map(|id| transport(id, 1, None, None)).collect();
     link.snapshot(1, transports.iter().cloned().map(Entry::Transport).collect()).await;
     let clients: Vec<Client> = transports.iter().map(|_| Client::new(&node)).collect();
@@ -62,6 +63,70 @@ async fn right_worker_serves(backend: BackendPreference) {
         assert!(start.elapsed() < PATIENCE, "{:?}", node.counters());
         std::thread::sleep(Duration::from_millis(5));
     }
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_its_first_check_a_client_is_received_by_its_worker() {
+    steered(BackendPreference::Auto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_is_received_without_io_uring() {
+    steered(BackendPreference::Mmsg).await;
+}
+
+async fn steered(backend: BackendPreference) {
+    if let Err(reason) = sluice_io::Probe::new().steering {
+        return println!("skipped: {reason}");
+    }
+    let (node, _control, mut link) = pair_on(backend, 2).await;
+    let transports: Vec<Transport> = (1..=CLIENTS as u64).map(|id| transport(id, id, None, None)).collect();
+    link.snapshot(1, transports.iter().cloned().map(Entry::Transport).collect()).await;
+    let clients: Vec<Client> = transports.iter().map(|_| Client::new(&node)).collect();
+    for (client, transport) in clients.iter().zip(&transports) {
+        assert!((0..10).any(|_| client.check(transport)), "{transport:?}: {:?}", node.counters());
+    }
+    let handed = counter(&node, "worker_handed_over");
+    assert!(handed > 0, "first checks arrive by the hash, which knows nothing of calls");
+    for round in 1..=3 {
+        for (client, transport) in clients.iter().zip(&transports) {
+            assert!(client.check(transport));
+            client.send(&RTP);
+        }
+        wait_for_counter(&node, "drop_no_keys", round * CLIENTS as u64);
+    }
+    assert_eq!(counter(&node, "worker_handed_over"), handed, "nothing is handed over any more");
+    assert_eq!(counter(&node, "worker_unsteered"), 0);
+
+    // Checks that prove nothing steer nothing: they end where the hash sends them.
+    let mut wrong = transports[0].clone();
+    wrong.ice.local.pwd = "another-password-of-22-characters".into();
+    let strangers: Vec<Client> = (0..CLIENTS).map(|_| Client::new(&node)).collect();
+    for _ in 0..2 {
+        let before = counter(&node, "worker_handed_over");
+        for stranger in &strangers {
+            assert!(!stranger.check_quickly(&wrong));
+        }
+        assert!(counter(&node, "worker_handed_over") > before, "as at first, and as ever");
+    }
+
+    // A client whose transport is gone is nobody's again: its next transport may be another worker's.
+    link.snapshot(2, vec![]).await;
+    let start = Instant::now();
+    while clients[0].check_quickly(&transports[0]) {
+        assert!(start.elapsed() < PATIENCE, "the worker obeys soon after the link did");
+    }
+    let moved: Vec<Transport> = (1..=CLIENTS as u64).map(|id| transport(100 + id, 100 + id, None, None)).collect();
+    link.snapshot(3, moved.iter().cloned().map(Entry::Transport).collect()).await;
+    for (client, transport) in clients.iter().zip(&moved) {
+        assert!((0..10).any(|_| client.check(transport)), "{transport:?}: {:?}", node.counters());
+    }
+    let handed = counter(&node, "worker_handed_over");
+    for (client, transport) in clients.iter().zip(&moved) {
+        assert!(client.check(transport));
+    }
+    assert_eq!(counter(&node, "worker_handed_over"), handed);
     node.stop();
 }
 

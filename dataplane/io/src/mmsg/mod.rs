@@ -5,7 +5,7 @@ mod rx;
 mod sys;
 mod tx;
 
-use std::{io, net::UdpSocket, time::Duration};
+use std::{io, net::UdpSocket, os::fd::RawFd, time::Duration};
 
 use sluice_frames::{Backend, Datagram, Pool, Route, Turn, Tx};
 
@@ -24,6 +24,11 @@ impl Mmsg {
     /// Takes the worker's sockets; their order gives [`Route::socket`]. Of `config`, `receive_frames` does not matter here:
     /// frames are taken when datagrams are there.
     pub fn new(sockets: Vec<UdpSocket>, config: &Config) -> io::Result<Mmsg> {
+        Mmsg::beside(sockets, config, None)
+    }
+
+    /// The same, with one more descriptor that ends a turn's wait when it becomes readable.
+    pub(crate) fn beside(sockets: Vec<UdpSocket>, config: &Config, other: Option<RawFd>) -> io::Result<Mmsg> {
         config.check()?;
         let families = address::families(&sockets)?;
         for socket in &sockets {
@@ -31,7 +36,7 @@ impl Mmsg {
         }
         let waker = Waker::new()?;
         Ok(Mmsg {
-            wait: sys::Wait::new(&sockets, &waker),
+            wait: sys::Wait::new(&sockets, &waker, other),
             receive: rx::Receive::new(),
             transmit: tx::Transmit::new(&families, config.transmit_slots, config.segments_max)?,
             sockets,
@@ -42,6 +47,11 @@ impl Mmsg {
     /// A handle with which any thread ends this backend's wait.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Sends what was committed; a turn begins with this.
+    pub(crate) fn flush(&mut self, turn: &mut Turn) {
+        self.transmit.flush(&self.sockets, turn);
     }
 }
 
@@ -62,7 +72,7 @@ impl Tx for Mmsg {
 impl Backend for Mmsg {
     fn turn(&mut self, pool: &mut Pool, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        self.transmit.flush(&self.sockets, &mut turn);
+        self.flush(&mut turn);
         // Without a frame to receive into, waiting for datagrams would end at once and for nothing.
         let receive = pool.free() > 0;
         self.wait.until(wait, receive)?;

@@ -11,15 +11,16 @@ use crate::{Waker, socket};
 
 /// Waits for sockets and the waker together.
 pub(super) struct Wait {
-    /// The waker, then the sockets.
+    /// The waker, then the sockets, then what else ends a wait.
     entries: Vec<libc::pollfd>,
 }
 
 impl Wait {
-    pub(super) fn new(sockets: &[UdpSocket], waker: &Waker) -> Wait {
+    pub(super) fn new(sockets: &[UdpSocket], waker: &Waker, other: Option<RawFd>) -> Wait {
         let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let sockets = sockets.iter().map(|socket| entry(socket.as_raw_fd()));
-        Wait { entries: std::iter::once(entry(waker.descriptor())).chain(sockets).collect() }
+        let others = other.into_iter().map(entry);
+        Wait { entries: std::iter::once(entry(waker.descriptor())).chain(sockets).chain(others).collect() }
     }
 
     /// Waits at most `wait`, for the waker alone unless `receive`. A signal ends it early.

@@ -11,6 +11,7 @@ mod receive;
 mod relay;
 mod run;
 mod status;
+mod steer;
 
 use sluice_messages::{Entry, Key, Track};
 
@@ -18,6 +19,7 @@ pub(crate) use directory::{Directory, WorkerIndex};
 pub(crate) use handoff::{connect, lanes_bytes};
 pub(crate) use pin::pin;
 pub(crate) use run::{Parts, Worker};
+pub(crate) use steer::{Steer, steering};
 
 /// Workers at most. Lanes between them grow with the square; a machine with more cores is better served by two nodes.
 pub(crate) const WORKERS_MAX: usize = 64;

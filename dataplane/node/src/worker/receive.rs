@@ -2,7 +2,7 @@
 //! authenticated check, here or at a sibling.
 
 use sluice_forwarder::Input;
-use sluice_frames::{FrameId, Route, Tx};
+use sluice_frames::{Backend, FrameId, Route, Tx};
 use sluice_messages::{Event, TransportId};
 use sluice_slowpath::ice::{self, Accepted, Outcome};
 use sluice_wire::{Micros, PacketClass, classify, stun};
@@ -44,7 +44,10 @@ impl Worker {
             self.counted.worker.drop_no_slot.add(1);
         }
         match answer.outcome {
-            Outcome::Accepted(accepted) => self.accepted(now, accepted, from, via),
+            Outcome::Accepted(accepted) => {
+                self.backend.validated(&self.pool, frame, from);
+                self.accepted(now, accepted, from, via);
+            }
             Outcome::Foreign => self.foreign(frame, from, via),
             Outcome::Responded | Outcome::Dropped(_) => {}
         }
@@ -52,7 +55,8 @@ impl Worker {
 
     /// The 5-tuple is valid.
     fn accepted(&mut self, now: Micros, accepted: Accepted, from: Route, via: Option<WorkerIndex>) {
-        // The kernel goes on to give this 5-tuple to the same sibling, which must know whose it is. It is told at each
+        self.counted.worker.unsteered.add(u64::from(self.steer.own(&from).is_err()));
+        // Without steering, the kernel goes on to give this 5-tuple to the same sibling, which must know whose it is. It is told at each
         // check, so that what it missed it learns at the next one.
         if let Some(sibling) = via
             && !self.siblings.own(sibling, from)
@@ -132,6 +136,8 @@ impl Worker {
 
     /// A 5-tuple is no longer ours; whichever sibling receives it may forget it.
     pub(super) fn disown(&mut self, route: Route) {
+        self.backend.forget(&route);
+        self.counted.worker.unsteered.add(u64::from(self.steer.disown(&route).is_err()));
         let untold = self.siblings.disown(route);
         self.counted.worker.directory_untold.add(untold);
     }

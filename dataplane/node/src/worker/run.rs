@@ -20,7 +20,7 @@ use sluice_wire::Micros;
 use tokio::sync::Notify;
 
 use super::{
-    Command, Directory,
+    Command, Directory, Steer,
     handoff::{FromSiblings, Siblings},
     load::Load,
     status::Status,
@@ -49,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) forwarder: sluice_forwarder::Config,
     pub(crate) seed: u64,
     pub(crate) workers: usize,
+    pub(crate) steer: Steer,
     pub(crate) siblings: Siblings,
     pub(crate) from_siblings: FromSiblings,
     pub(crate) commands: Consumer<Command>,
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     pub(super) ice: Agent,
     pub(super) statuses: HashMap<TransportId, Status>,
     pub(super) directory: Directory,
+    pub(super) steer: Steer,
     pub(super) siblings: Siblings,
     pub(super) from_siblings: FromSiblings,
     pub(super) commands: Consumer<Command>,
@@ -106,6 +108,7 @@ impl Worker {
             ice: Agent::new(ice),
             statuses: HashMap::with_capacity(transports_max),
             directory: Directory::new(parts.workers),
+            steer: parts.steer,
             siblings: parts.siblings,
             from_siblings: parts.from_siblings,
             commands: parts.commands,
@@ -209,6 +212,7 @@ impl Worker {
         counters.starved.add(turn.starved as u64);
         counters.sent.add(turn.sent as u64);
         counters.sends.add(turn.sends as u64);
+        counters.sent_direct.add(turn.sent_direct as u64);
         counters.unsegmented.add(turn.unsegmented as u64);
         counters.send_errors.add(turn.send_errors as u64);
         counters.send_too_long.add(turn.send_too_long as u64);

@@ -276,7 +276,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(node: &Node) -> Client {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Client::on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), node)
+    }
+
+    /// A client with this socket.
+    pub fn on(socket: UdpSocket, node: &Node) -> Client {
         socket.set_read_timeout(Some(ANSWER)).unwrap();
         Client { socket, node: node.bound()[0] }
     }

@@ -1,4 +1,9 @@
-//! What a user of a backend relies on, the same for all that reach a real network, through loopback.
+//! What a user of a backend relies on, the same for all that reach a real network: through loopback, or where the backend
+//! needs an interface, through a veth pair between namespaces.
+
+mod node;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     collections::VecDeque,
@@ -8,13 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_frames::{Backend, DATAGRAM_BYTES, Datagram, FRAME_BYTES, FrameId, Pool, Route, Turn, Tx};
-use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe};
-
-/// Long enough for anything on loopback; only failing tests wait that long.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const SMALL: Config = Config { receive_frames: 64, transmit_slots: 32, segments_max: 64 };
+use node::*;
+use sluice_frames::{Backend, DATAGRAM_BYTES, FRAME_BYTES, FrameId, Pool, Route, Tx};
+use sluice_io::{AnyBackend, BackendKind, Config, Preference, Probe, Started};
 
 /// A test for each behaviour and backend.
 macro_rules! behaviours {
@@ -32,6 +33,12 @@ macro_rules! behaviours {
             $(#[test]
             fn $name() {
                 super::$name(super::BackendKind::Mmsg);
+            })*
+        }
+        mod xdp {
+            $(#[test]
+            fn $name() {
+                super::with_xdp(|| super::$name(super::BackendKind::Xdp));
             })*
         }
     };
@@ -59,83 +66,9 @@ behaviours!(
     a_port_is_free_after_the_backend,
 );
 
-struct Node {
-    backend: AnyBackend,
-    pool: Pool,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Node {
-    fn new(kind: BackendKind, sockets: Vec<UdpSocket>, frames: usize, config: Config) -> Node {
-        let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        Node { backend: AnyBackend::new(kind, sockets, &config).unwrap(), pool: Pool::new(frames).unwrap(), addresses }
-    }
-
-    fn loopback(kind: BackendKind) -> Node {
-        Node::new(kind, vec![udp("127.0.0.1:0")], 256, SMALL)
-    }
-
-    fn send(&mut self, bytes: &[u8], to: Route) {
-        let slot = self.backend.slot().expect("a slot is free");
-        assert!(slot.len() >= FRAME_BYTES);
-        slot[..bytes.len()].copy_from_slice(bytes);
-        self.backend.commit(bytes.len(), to);
-    }
-
-    fn turn(&mut self, wait: Duration, sink: &mut dyn FnMut(&mut Pool, Datagram)) -> Turn {
-        self.backend.turn(&mut self.pool, wait, sink).unwrap()
-    }
-
-    /// One turn; what came, with the frames released.
-    fn receive(&mut self, wait: Duration) -> (Turn, Vec<(Vec<u8>, Route)>) {
-        let mut heard = Vec::new();
-        let turn = self.turn(wait, &mut |pool, datagram| {
-            heard.push((pool.bytes(datagram.frame).to_vec(), datagram.from));
-            pool.release(datagram.frame);
-        });
-        assert_eq!(turn.received, heard.len());
-        (turn, heard)
-    }
-
-    /// Turns until `count` datagrams came.
-    fn receive_all(&mut self, count: usize) -> Vec<(Vec<u8>, Route)> {
-        let start = Instant::now();
-        let mut heard = Vec::new();
-        while heard.len() < count {
-            heard.extend(self.receive(PATIENCE).1);
-            assert!(start.elapsed() < PATIENCE, "{} of {count} datagrams came", heard.len());
-        }
-        heard
-    }
-
-    /// Closes the backend: every frame that was not kept is back.
-    fn close(mut self, kept: usize) {
-        self.backend.close(&mut self.pool);
-        assert_eq!(self.pool.free() + kept, self.pool.capacity(), "no frame is lost");
-        drop(self.backend);
-        assert_eq!(self.pool.free() + kept, self.pool.capacity());
-    }
-}
-
-fn udp(address: &str) -> UdpSocket {
-    let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
-
-fn route(peer: &UdpSocket) -> Route {
-    Route { socket: 0, peer: peer.local_addr().unwrap() }
-}
-
-fn hear(peer: &UdpSocket) -> Vec<u8> {
-    let mut bytes = [0; FRAME_BYTES];
-    let count = peer.recv(&mut bytes).expect("a datagram comes");
-    bytes[..count].to_vec()
-}
-
 fn datagrams_are_answered(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for round in 0..3u8 {
         peer.send_to(&[round; 100], node.addresses[0]).unwrap();
         for (bytes, from) in node.receive_all(1) {
@@ -152,8 +85,14 @@ fn datagrams_are_answered(kind: BackendKind) {
 /// 10,000 datagrams to each of two peers, interleaved, sent in batches that the receiver's socket buffer holds.
 fn a_burst_arrives_complete_and_in_order(kind: BackendKind) {
     const DATAGRAMS: u32 = 10_000;
-    let mut sender = Node::loopback(kind);
-    let mut receivers = [Node::loopback(kind), Node::loopback(kind)];
+    let mut sender = Node::start(kind);
+    let mut receivers = [Node::distant(kind), Node::distant(kind)];
+    let to = Route { socket: 0, peer: sender.addresses[0] };
+    for receiver in &mut receivers {
+        receiver.send(b"hello", to);
+        receiver.receive(Duration::ZERO);
+    }
+    sender.receive_all(receivers.len());
     let mut heard: [Vec<u32>; 2] = Default::default();
     for number in 0..DATAGRAMS {
         for receiver in &receivers {
@@ -182,13 +121,17 @@ fn a_burst_arrives_complete_and_in_order(kind: BackendKind) {
     for heard in &heard {
         assert!(heard.iter().copied().eq(0..DATAGRAMS), "order is kept per route");
     }
+    if let AnyBackend::Xdp(xdp) = &sender.backend {
+        assert_eq!(xdp.counts().sent, 2 * u64::from(DATAGRAMS), "past the kernel");
+    }
     receivers.into_iter().for_each(|receiver| receiver.close(0));
 }
 
 fn ipv4_and_ipv6_sockets_are_told_apart(kind: BackendKind) {
-    let Ok(v6) = UdpSocket::bind("[::1]:0") else { return println!("skipped: no IPv6 here") };
-    let mut node = Node::new(kind, vec![udp("127.0.0.1:0"), v6], 128, SMALL);
-    let peers = [udp("127.0.0.1:0"), udp("[::1]:0")];
+    let [near_v6, far_v6] = addresses(true);
+    let Ok(v6) = near(|| UdpSocket::bind(near_v6)) else { return println!("skipped: no IPv6 here") };
+    let mut node = Node::new(kind, vec![own(), v6], 128, SMALL);
+    let peers = [peer(), far(|| udp(&far_v6))];
     for (socket, peer) in peers.iter().enumerate() {
         peer.send_to(b"ping", node.addresses[socket]).unwrap();
     }
@@ -207,10 +150,11 @@ fn ipv4_and_ipv6_sockets_are_told_apart(kind: BackendKind) {
 }
 
 fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route(kind: BackendKind) {
-    let Ok(dual) = UdpSocket::bind("[::]:0") else { return println!("skipped: no IPv6 here") };
+    let Ok(dual) = near(|| UdpSocket::bind("[::]:0")) else { return println!("skipped: no IPv6 here") };
     let mut node = Node::new(kind, vec![dual], 128, SMALL);
-    let peer = udp("127.0.0.1:0");
-    peer.send_to(b"ping", ("127.0.0.1", node.addresses[0].port())).unwrap();
+    let peer = peer();
+    let ip: SocketAddr = addresses(false)[0].parse().unwrap();
+    peer.send_to(b"ping", (ip.ip(), node.addresses[0].port())).unwrap();
     for (_, from) in node.receive_all(1) {
         assert_eq!(from, route(&peer));
         node.send(b"pong", from);
@@ -220,8 +164,8 @@ fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_route(kind: BackendKind) {
 }
 
 fn lengths_from_none_to_too_much(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     let big = vec![7; 65_000];
     let (mut dropped, mut lengths) = (0, Vec::new());
     let sent = [0, 1, 0, DATAGRAM_BYTES, DATAGRAM_BYTES + 1, FRAME_BYTES, big.len(), 1200];
@@ -242,8 +186,8 @@ fn lengths_from_none_to_too_much(kind: BackendKind) {
 fn an_empty_pool_recovers_and_loses_no_frame(kind: BackendKind) {
     const FRAMES: usize = 8;
     let config = Config { receive_frames: 4, ..SMALL };
-    let mut node = Node::new(kind, vec![udp("127.0.0.1:0")], FRAMES, config);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::new(kind, vec![own()], FRAMES, config);
+    let peer = peer();
     const SENT: usize = 5 * FRAMES;
     for number in 0..SENT {
         peer.send_to(&[number as u8], node.addresses[0]).unwrap();
@@ -275,8 +219,8 @@ fn an_empty_pool_recovers_and_loses_no_frame(kind: BackendKind) {
 }
 
 fn a_refused_send_is_counted_and_the_next_one_leaves(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     let nowhere = Route { socket: 0, peer: "127.0.0.1:0".parse().unwrap() };
     for (bytes, to) in [(b"1", route(&peer)), (b"x", nowhere), (b"x", nowhere), (b"2", route(&peer))] {
         node.send(bytes, to);
@@ -299,8 +243,8 @@ fn send_runs(node: &mut Node, peers: &[UdpSocket; 2]) -> Vec<(usize, Vec<u8>)> {
 }
 
 fn runs_arrive_as_the_datagrams_that_were_committed(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let mut node = Node::start(kind);
+    let peers = [peer(), peer()];
     for _ in 0..3 {
         let sent = send_runs(&mut node, &peers);
         let (turn, _) = node.receive(Duration::ZERO);
@@ -313,10 +257,10 @@ fn runs_arrive_as_the_datagrams_that_were_committed(kind: BackendKind) {
 
 /// Without checksums the kernel does not segment: as on a device that cannot, from one send to the next.
 fn a_refused_segmentation_loses_nothing(kind: BackendKind) {
-    let socket = udp("127.0.0.1:0");
+    let socket = own();
     let switch = socket.try_clone().unwrap();
     let mut node = Node::new(kind, vec![socket], 256, SMALL);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let peers = [peer(), peer()];
     send_runs(&mut node, &peers);
     assert_eq!(node.receive(Duration::ZERO).0.sends, 4);
     peers.iter().for_each(drain);
@@ -356,8 +300,8 @@ fn without_checksums(socket: &UdpSocket) {
 }
 
 fn slots_run_out_and_return(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peers = [udp("127.0.0.1:0"), udp("127.0.0.1:0")];
+    let mut node = Node::start(kind);
+    let peers = [peer(), peer()];
     for round in 0..3 {
         // To another peer each time, so that each is a send of its own.
         for number in 0..SMALL.transmit_slots {
@@ -375,8 +319,8 @@ fn slots_run_out_and_return(kind: BackendKind) {
 }
 
 fn a_turn_takes_as_long_as_it_may(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for (wait_ms, sends) in [(0, 0), (20, 0), (20, 3), (1, 0)] {
         for _ in 0..sends {
             node.send(b"x", route(&peer));
@@ -390,8 +334,8 @@ fn a_turn_takes_as_long_as_it_may(kind: BackendKind) {
 }
 
 fn a_turn_ends_with_the_datagram(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let (peer, to) = (udp("127.0.0.1:0"), node.addresses[0]);
+    let mut node = Node::start(kind);
+    let (peer, to) = (peer(), node.addresses[0]);
     let (waiting, waits) = mpsc::channel::<()>();
     let sender = thread::spawn(move || {
         waits.recv().unwrap();
@@ -405,7 +349,7 @@ fn a_turn_ends_with_the_datagram(kind: BackendKind) {
 }
 
 fn the_waker_wakes(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     let waker = node.backend.waker();
     // Rung before the turn, three times: heard once, at once.
     for _ in 0..3 {
@@ -435,8 +379,8 @@ fn the_waker_wakes(kind: BackendKind) {
 }
 
 fn frames_can_be_kept(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     peer.send_to(b"keep me", node.addresses[0]).unwrap();
     let mut kept = None;
     node.turn(PATIENCE, &mut |pool, datagram| {
@@ -456,8 +400,8 @@ fn frames_can_be_kept(kind: BackendKind) {
 }
 
 fn a_backend_moves_to_its_thread(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     peer.send_to(b"early", node.addresses[0]).unwrap();
     let worker = thread::spawn(move || {
         let heard = node.receive_all(1);
@@ -469,7 +413,7 @@ fn a_backend_moves_to_its_thread(kind: BackendKind) {
     drop(node);
 
     // The same while the worker's thread still runs.
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     thread::scope(|scope| {
         let (ran, runs) = mpsc::channel();
         let (dropped, drops) = mpsc::channel();
@@ -485,8 +429,8 @@ fn a_backend_moves_to_its_thread(kind: BackendKind) {
 
 /// After the end, the kernel writes to no frame, although the socket still receives.
 fn a_closed_backend_touches_no_frame(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
-    let peer = udp("127.0.0.1:0");
+    let mut node = Node::start(kind);
+    let peer = peer();
     for _ in 0..10 {
         peer.send_to(&[1; 1200], node.addresses[0]).unwrap();
     }
@@ -509,8 +453,8 @@ fn a_closed_backend_touches_no_frame(kind: BackendKind) {
 /// Dropping in the wrong order, with receives under way and datagrams arriving, breaks nothing.
 fn memory_outlives_requests(kind: BackendKind) {
     for _ in 0..20 {
-        let Node { mut backend, mut pool, addresses } = Node::loopback(kind);
-        let peer = udp("127.0.0.1:0");
+        let Node { mut backend, mut pool, addresses } = Node::start(kind);
+        let peer = peer();
         backend.turn(&mut pool, Duration::ZERO, &mut |_, _| {}).unwrap();
         drop(pool);
         for _ in 0..10 {
@@ -525,17 +469,17 @@ fn memory_outlives_requests(kind: BackendKind) {
 }
 
 fn a_port_is_free_after_the_backend(kind: BackendKind) {
-    let mut node = Node::loopback(kind);
+    let mut node = Node::start(kind);
     node.receive(Duration::ZERO);
     let address = node.addresses[0];
     drop(node);
-    UdpSocket::bind(address).expect("the port is free again at once");
+    near(|| UdpSocket::bind(address)).expect("the port is free again at once");
 }
 
 fn useless_sizes_are_refused(kind: BackendKind) {
     let check = |config: Config, sockets: usize| {
-        let sockets = (0..sockets).map(|_| udp("127.0.0.1:0")).collect();
-        let Err(error) = AnyBackend::new(kind, sockets, &config) else { panic!("{config:?} is accepted") };
+        let sockets = (0..sockets).map(|_| own()).collect();
+        let Err(error) = near(|| AnyBackend::new(kind, sockets, &config)) else { panic!("{config:?} is accepted") };
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{config:?}: {error}");
     };
     check(Config { transmit_slots: 0, ..SMALL }, 1);
@@ -546,17 +490,27 @@ fn useless_sizes_are_refused(kind: BackendKind) {
     check(SMALL, 0);
     check(SMALL, 256);
     let largest = Config { receive_frames: 32_768, transmit_slots: 8192, ..SMALL };
-    assert!(AnyBackend::new(kind, vec![udp("127.0.0.1:0")], &largest).is_ok());
+    assert!(near(|| AnyBackend::new(kind, vec![own()], &largest)).is_ok());
 }
 
 #[test]
 fn the_chosen_backend_starts() {
-    for preference in [Preference::Auto, Preference::Uring, Preference::Mmsg] {
-        let (kind, reason) = Probe::new().choose(preference);
-        println!("{preference:?}: {kind}, {reason}");
-        let mut node = Node::loopback(kind);
-        assert_eq!(node.backend.kind(), kind);
-        node.receive(Duration::ZERO);
+    let probe = Probe::new();
+    for preference in [Preference::Auto, Preference::Uring, Preference::Mmsg, Preference::Xdp] {
+        let started = Started::new(&probe, preference, vec![vec![own()], vec![own()]], &SMALL, None).unwrap();
+        println!("{preference:?}: {}, {}", started.kind, started.reason);
+        assert_ne!(started.kind, BackendKind::Xdp, "there is no interface to take over");
+        assert_eq!(
+            started.reason.contains("asks for AF_XDP, but"),
+            preference == Preference::Xdp,
+            "{}",
+            started.reason
+        );
+        assert_eq!(started.backends.len(), 2);
+        for mut backend in started.backends {
+            assert_eq!(backend.kind(), started.kind);
+            backend.turn(&mut Pool::new(64).unwrap(), Duration::ZERO, &mut |_, _| {}).unwrap();
+        }
     }
 }
 
@@ -565,7 +519,7 @@ fn a_pool_cannot_be_exchanged_under_uring() {
     if let Err(reason) = Probe::new().uring {
         return println!("skipped: {reason}");
     }
-    let mut node = Node::loopback(BackendKind::Uring);
+    let mut node = Node::start(BackendKind::Uring);
     node.receive(Duration::ZERO);
     let mut other = Pool::new(64).unwrap();
     let result = node.backend.turn(&mut other, Duration::ZERO, &mut |_, _| {});
