@@ -3,6 +3,7 @@
 mod allocations;
 mod crossing;
 mod pacing;
+mod flood;
 mod random;
 mod repair;
 mod support;
