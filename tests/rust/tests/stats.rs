@@ -5,10 +5,12 @@
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
+    time::Instant,
 };
 
 use serde_json::Value;
 use sluice_tests::{
+    PATIENCE,
     api::metrics,
     client::{Client, Options},
     process::{Folder, Process, Server, path},
@@ -115,6 +117,16 @@ fn why_there_is_nothing_to_show_is_said() -> anyhow::Result<()> {
         panic!("a ninth reader was served: {}", refused.all());
     }
     drop(stuck);
+    // The node notices that they are gone.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut once = stats(server.data(), &["--once"]);
+        if once.exit().success() {
+            break;
+        }
+        fails(once, &["refuses"]);
+        assert!(Instant::now() < deadline, "places are not freed");
+    }
 
     let mut watching = stats(server.data(), &["--json"]);
     watching.line("interval_s")?;

@@ -114,10 +114,10 @@ impl Receiver {
         self.newest.len()
     }
 
-    /// Says of each stream that its last 500 packets, or as many as fit, are missing.
+    /// Says of each stream that its last hundred packets are missing.
     pub async fn miss_everything(&mut self) -> anyhow::Result<()> {
         for (ssrc, newest) in self.newest.clone() {
-            let all: Vec<u16> = (0..500).rev().map(|back| newest.wrapping_sub(back)).collect();
+            let all: Vec<u16> = (0..100).rev().map(|back| newest.wrapping_sub(back)).collect();
             self.say(|compound| {
                 compound.nack(SSRC, ssrc, &all).context("room for a NACK")?;
                 Ok(())

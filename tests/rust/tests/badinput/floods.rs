@@ -8,6 +8,7 @@ use sluice_tests::{
     hostile::{Hostile, Receiver},
     process::{Folder, Server, path},
 };
+use str0m::media::Mid;
 use tokio::time::interval;
 
 /// Compounds of each kind that a receiver sends.
@@ -19,24 +20,42 @@ const STREAMS: u32 = 100_000;
 /// Resident memory may grow by this much in a test; a replay window for each of [`STREAMS`] would take 15 MB.
 const GROWTH_BYTES: u64 = 8 << 20;
 
-/// Ann and Bob in a call with each other.
-async fn call(server: &Server, room: &str) -> anyhow::Result<(Client, Client)> {
-    let ann = Client::join(server.http, room, "ann", Options::default()).await?;
-    let mut bob = Client::join(server.http, room, "bob", Options::default()).await?;
-    bob.until("ann's media", |seen| seen.audios.len() == 1 && seen.videos.len() == 1).await?;
-    Ok((ann, bob))
+/// Ann and Bob, who are in a call before anybody else is.
+struct Call {
+    clients: [Client; 2],
+    /// What each of them receives of the other.
+    sections: [[Mid; 2]; 2],
 }
 
-/// They go on, and nothing was lost on the way.
-async fn unharmed(ann: &mut Client, bob: &mut Client) -> anyhow::Result<()> {
-    for client in [ann, bob] {
-        let before = client.now();
-        let seen = client.goes_on("the call", 60).await?;
-        assert_eq!((seen.breaks, &seen.failed), (0, &None));
-        let missing = |seen: &Seen| seen.audios.values().chain(seen.videos.values()).map(|r| r.missing).sum::<u64>();
-        assert_eq!(missing(&seen), missing(&before), "{seen:?}");
+impl Call {
+    async fn start(server: &Server, room: &str) -> anyhow::Result<Call> {
+        let ann = Client::join(server.http, room, "ann", Options::default()).await?;
+        let bob = Client::join(server.http, room, "bob", Options::default()).await?;
+        let mut call = Call { clients: [ann, bob], sections: [[Mid::from("0"); 2]; 2] };
+        for (client, sections) in call.clients.iter_mut().zip(&mut call.sections) {
+            let seen =
+                client.until("the other's media", |seen| seen.audios.len() == 1 && seen.videos.len() == 1).await?;
+            let mids = seen.audios.keys().chain(seen.videos.keys()).copied();
+            sections.iter_mut().zip(mids).for_each(|(section, mid)| *section = mid);
+        }
+        Ok(call)
     }
-    Ok(())
+
+    /// They go on, and nothing is lost on the way.
+    async fn unharmed(&mut self) -> anyhow::Result<()> {
+        for (client, sections) in self.clients.iter_mut().zip(&self.sections) {
+            let of = |seen: &Seen| sections.map(|mid| seen.audios.get(&mid).or(seen.videos.get(&mid)).cloned());
+            let frames = |seen: &Seen| of(seen).map(|received| received.map_or(0, |received| received.frames));
+            let before = frames(&client.now());
+            let enough = |seen: &Seen| frames(seen).iter().zip(before).all(|(now, before)| *now >= before + 60);
+            let seen = client.until("the call", enough).await?;
+            assert_eq!((seen.breaks, &seen.failed), (0, &None));
+            for received in of(&seen).into_iter().flatten() {
+                assert_eq!((received.missing, received.disorder), (0, 0), "{seen:?}");
+            }
+        }
+        Ok(())
+    }
 }
 
 fn grown(before: &Metrics, after: &Metrics, name: &str) -> f64 {
@@ -47,7 +66,7 @@ fn grown(before: &Metrics, after: &Metrics, name: &str) -> f64 {
 #[tokio::test]
 async fn a_receiver_that_asks_for_everything_always_costs_a_bounded_amount() -> anyhow::Result<()> {
     let mut server = Server::up(&[])?;
-    let (mut ann, mut bob) = call(&server, "nacks").await?;
+    let mut call = Call::start(&server, "nacks").await?;
     let before = metrics(server.http).await?;
     let local = Ipv4Addr::LOCALHOST.into();
     let mut mallory = Receiver::join(server.http, server.media, local, "nacks", "mallory").await?;
@@ -66,10 +85,10 @@ async fn a_receiver_that_asks_for_everything_always_costs_a_bounded_amount() -> 
             mallory.receive().await?;
         }
     }
-    unharmed(&mut ann, &mut bob).await?;
+    call.unharmed().await?;
     let after = fresh_metrics(server.http).await?;
     let grown = |name: &str| grown(&before, &after, name);
-    assert!(grown("nacked") >= 100_000.0, "{after:#?}");
+    assert!(grown("nacked") >= 20_000.0, "{after:#?}");
     assert!(grown("nack_limited") >= grown("nacked") / 2.0, "{after:#?}");
     assert!(grown("sent_resends") >= 1.0 && grown("sent_resends") <= grown("nacked") / 20.0, "{after:#?}");
     assert!(grown("keyframe_requests") >= 1_000.0, "{after:#?}");
@@ -81,7 +100,7 @@ async fn a_receiver_that_asks_for_everything_always_costs_a_bounded_amount() -> 
 #[tokio::test]
 async fn a_publisher_far_above_its_rate_is_cut_and_others_notice_nothing() -> anyhow::Result<()> {
     let mut server = Server::up(&[])?;
-    let (mut ann, mut bob) = call(&server, "rate").await?;
+    let mut call = Call::start(&server, "rate").await?;
     let before = metrics(server.http).await?;
     let mut mallory = Hostile::join(server.http, server.media, "rate", "mallory").await?;
     // A microphone that says nothing of its rate may send what Opus can: this is ten times as much, for four seconds.
@@ -94,14 +113,14 @@ async fn a_publisher_far_above_its_rate_is_cut_and_others_notice_nothing() -> an
             mallory.send(&packet).await?;
         }
     }
-    unharmed(&mut ann, &mut bob).await?;
+    call.unharmed().await?;
     // Then much more, of every kind, at once: before anything is opened.
     let packet = mallory.good();
     let report = mallory.seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 1])?;
     for n in 0..60_000 {
         mallory.send(if n % 2 == 0 { &packet } else { &report }).await?;
     }
-    unharmed(&mut ann, &mut bob).await?;
+    call.unharmed().await?;
     let after = fresh_metrics(server.http).await?;
     assert!(grown(&before, &after, "drop_rate") >= 1_000.0, "{after:#?}");
     // What it sends at its rate is heard again.
@@ -124,13 +143,13 @@ async fn a_hundred_thousand_streams_of_one_publisher_are_dropped_and_cost_no_mem
     let file = folder.join("sluice.toml");
     std::fs::write(&file, "[media]\nframes = 1024\n")?;
     let mut server = Server::up(&["--config", &path(&file)])?;
-    let (mut ann, mut bob) = call(&server, "streams").await?;
+    let mut call = Call::start(&server, "streams").await?;
     let mut mallory = Hostile::join(server.http, server.media, "streams", "mallory").await?;
     for _ in 0..50 {
         let packet = mallory.good();
         mallory.send(&packet).await?;
     }
-    unharmed(&mut ann, &mut bob).await?;
+    call.unharmed().await?;
     let before = metrics(server.http).await?;
     let (_, memory_before) = server.process.usage()?;
 
@@ -142,7 +161,7 @@ async fn a_hundred_thousand_streams_of_one_publisher_are_dropped_and_cost_no_mem
             ticks.tick().await;
         }
     }
-    unharmed(&mut ann, &mut bob).await?;
+    call.unharmed().await?;
     let after = fresh_metrics(server.http).await?;
     let (_, memory_after) = server.process.usage()?;
     let dropped = grown(&before, &after, "drop_streams_full");
