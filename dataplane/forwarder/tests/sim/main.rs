@@ -2,8 +2,8 @@
 
 mod allocations;
 mod crossing;
-mod pacing;
 mod flood;
+mod pacing;
 mod random;
 mod repair;
 mod support;
