@@ -128,6 +128,8 @@ pub struct Track {
     pub encodings: Vec<Encoding>,
     /// Muted by its owner or a moderator: nothing of it is forwarded.
     pub muted: bool,
+    /// What its publisher says that all layers together take, in bits per second; 0 where it says nothing.
+    pub rate_bps: u64,
 }
 
 impl Track {

@@ -213,6 +213,7 @@ impl Room {
             payloads: media.payloads.clone(),
             encodings: media.encodings.clone(),
             muted: track.info.muted,
+            rate_bps: declared_bps(track.layers(source)),
         };
         if track.row_of(source) == Some(&row) {
             return;
@@ -390,6 +391,12 @@ fn describe(sid: String, request: &AddTrackRequest) -> TrackInfo {
         packet_trailer_features: request.packet_trailer_features.clone(),
         ..Default::default()
     }
+}
+
+/// What all layers of a track take together, if the client says it of each.
+fn declared_bps(layers: &[VideoLayer]) -> u64 {
+    let rates = layers.iter().map(|layer| u64::from(layer.bitrate));
+    if layers.iter().all(|layer| layer.bitrate > 0) { rates.sum() } else { 0 }
 }
 
 /// Adds what the negotiated section of the codec at `index` says.

@@ -177,6 +177,7 @@ impl Forwarder {
         let Some(track) = self.tracks.get_mut(index) else { return };
         let publisher = track.publisher;
         track.mid = label(&entry.mid);
+        track.allowance.declare(entry);
         track.payloads.clear();
         track.payloads.extend(entry.payloads.iter().copied().take(PAYLOADS_MAX));
         let changes_mute = std::mem::replace(&mut track.muted, entry.muted) != entry.muted;

@@ -62,6 +62,8 @@ counters! {
     drop_relay_stale,
     /// Datagrams of a transport that is not in the table.
     drop_unknown_transport,
+    /// More datagrams of one transport, or more bytes of one track, than it may send.
+    drop_rate,
     /// Datagrams before DTLS is done.
     drop_no_keys,
     /// Neither RTP nor RTCP.

@@ -20,6 +20,7 @@ mod events;
 mod feedback;
 mod gather;
 mod history;
+mod intake;
 mod layers;
 pub mod limits;
 mod peer;

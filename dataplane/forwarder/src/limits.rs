@@ -163,6 +163,10 @@ pub const SPEAKERS_PERIOD: Duration = Duration::from_millis(300);
 /// Packets that one NACK storm may cost: retransmissions to one receiver per [`RESEND_PERIOD`].
 pub const RESENDS_MAX: u32 = 200;
 
+/// Sequence numbers of one receiver that are looked up per [`RESEND_PERIOD`], whether or not they can be sent again. Five
+/// times as many as are answered leave room for those asked for twice; raising it lets one receiver cost a worker more.
+pub const NACKED_MAX: u32 = 1000;
+
 /// Window of [`RESENDS_MAX`].
 pub const RESEND_PERIOD: Duration = Duration::from_millis(100);
 
@@ -178,6 +182,37 @@ pub const SPEAKERS_MAX: usize = 8;
 /// Seconds after which a sibling that did not repeat its wish for a layer gets it no more; it repeats them each second.
 /// Raising it forgives longer pauses of its thread, lowering it wastes less on a sibling whose last word was lost.
 pub const RELAY_LEASE_S: u32 = 2;
+
+/// RTP packets of one transport per second that are looked at at all; more are dropped before they cost a decryption.
+/// 20,000 are 190 Mbit/s of full packets, several times what three layers of 4K at 60 fps take with their repairs. Raising
+/// it lets one client take more of a worker (a packet costs about a microsecond, and again for each receiver), lowering
+/// it comes near to what real publishers send.
+pub const RTP_PER_S_MAX: u64 = 20_000;
+
+/// The same for RTCP compounds. A receiver of fifty lossy videos sends some hundred.
+pub const RTCP_PER_S_MAX: u64 = 2_000;
+
+/// What may come at once after a pause: as much as in this time. It rides out what a network or a client holds back;
+/// raising it lets a hostile client stop the worker for longer, lowering it drops what honest ones send after a stall.
+pub const INTAKE_BURST: Duration = Duration::from_millis(500);
+
+/// A track may send this many times the rate that its publisher declared; packets beyond it are dropped. Encoders exceed
+/// their target for a second after a scene cut, and repairs and probes come on top: two would meet honest ones.
+pub const RATE_FACTOR: u64 = 4;
+
+/// What a track may always send: too little to harm anybody, whatever was declared. Lowering it meets clients that
+/// declare kilobits for bits.
+pub const RATE_MIN_BPS: u64 = 2_000_000;
+
+/// Taken as declared where nothing is: the highest rate of Opus (RFC 6716 section 2.1.1).
+pub const AUDIO_RATE_BPS: u64 = 510_000;
+
+/// The same for video: what three layers of 4K take.
+pub const VIDEO_RATE_BPS: u64 = 40_000_000;
+
+/// What a track may send ahead of its rate. A key frame is a few tenths of a second of its rate; raising it lets more
+/// through to receivers before the bound holds.
+pub const RATE_BURST: Duration = Duration::from_secs(1);
 
 /// Longest compound of RTCP that is sent: below any path MTU in use.
 pub const RTCP_BYTES_MAX: usize = 1100;

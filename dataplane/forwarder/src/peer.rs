@@ -10,6 +10,7 @@ use crate::{
     egress::Egress,
     estimate::{LossCap, Meter},
     feedback::twcc::Arrivals,
+    intake::Intake,
     limits::{LABEL_BYTES_MAX, TRACKS_PER_PEER_MAX},
 };
 
@@ -49,7 +50,10 @@ pub(crate) struct Peer {
     pub(crate) ntp_delta: Option<u64>,
     pub(crate) period: Period,
     pub(crate) received: Meter,
+    pub(crate) intake: Intake,
     pub(crate) resends: u32,
+    /// Sequence numbers asked for in the same window.
+    pub(crate) nacked: u32,
     pub(crate) resends_since: Micros,
     /// Outgoing SSRCs of removed subscriptions and the next index each would have had, so that no index comes twice under
     /// one key even if an SSRC were used again.
@@ -136,7 +140,9 @@ impl Peer {
             ntp_delta: None,
             period: Period::default(),
             received: Meter::default(),
+            intake: Intake::default(),
             resends: 0,
+            nacked: 0,
             resends_since: Micros(0),
             retired: ArrayVec::new(),
         };

@@ -111,7 +111,17 @@ impl Forwarder {
             self.counters.drop_size += 1;
             return;
         }
-        match classify(bytes) {
+        let class = classify(bytes);
+        let is_within = match class {
+            Some(PacketClass::Rtp) => peer.intake.rtp(now),
+            Some(PacketClass::Rtcp) => peer.intake.rtcp(now),
+            _ => true,
+        };
+        if !is_within {
+            self.counters.drop_rate += 1;
+            return;
+        }
+        match class {
             Some(PacketClass::Rtp) => match keys.receiver.unprotect_rtp(bytes) {
                 Ok(opened) => {
                     pool.set_len(frame, opened.len);
@@ -138,7 +148,8 @@ impl Forwarder {
         match reason {
             DropReason::Replayed | DropReason::TooOld => self.counters.drop_replayed += 1,
             DropReason::Forged => self.counters.drop_unauthentic += 1,
-            DropReason::Malformed | DropReason::TooManyStreams => self.counters.drop_srtp += 1,
+            DropReason::TooManyStreams => self.counters.drop_streams_full += 1,
+            DropReason::Malformed => self.counters.drop_srtp += 1,
         }
     }
 
@@ -281,6 +292,7 @@ impl Forwarder {
         };
         let (is_video, muted) = (track.kind == Kind::Video, track.muted);
         let simulcast = track.layers.len() > 1;
+        let is_within = track.allowance.take(now, usize::from(header.payload_end));
         if !track.started {
             track.started = true;
             self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
@@ -350,6 +362,11 @@ impl Forwarder {
         if header.payload_len() == 0 {
             self.counters.received_padding += 1;
             self.leave_out(now, stream.track, &meta, pool);
+            return;
+        }
+        if !is_within {
+            // A gap, and as it did arrive, none that the publisher is asked to fill.
+            self.counters.drop_rate += 1;
             return;
         }
         if muted {

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, fchmod};
 use sluice_node::Watch;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::UnixListener,
     sync::Semaphore,
     task::JoinHandle,
@@ -108,13 +108,22 @@ async fn accept(listener: UnixListener, watch: Watch) {
 }
 
 /// Tells one reader until it goes or falls behind.
-async fn tell(mut stream: tokio::net::UnixStream, watch: &Watch) {
+async fn tell(stream: tokio::net::UnixStream, watch: &Watch) {
+    let (mut reader, mut writer) = stream.into_split();
+    let mut heard = [0; 64];
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // It has nothing to say, but its end frees the place at once.
+            said = reader.read(&mut heard) => match said {
+                Ok(0) | Err(_) => return,
+                Ok(_) => continue,
+            },
+        }
         let line = encode(&Line::Sample(sample(watch)));
-        if !matches!(timeout(PATIENCE, stream.write_all(&line)).await, Ok(Ok(()))) {
+        if !matches!(timeout(PATIENCE, writer.write_all(&line)).await, Ok(Ok(()))) {
             return;
         }
     }

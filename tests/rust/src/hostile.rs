@@ -1,5 +1,7 @@
 //! A participant that passed every check, token, ICE and DTLS, and then sends whatever a test makes it send.
 
+mod receiver;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -20,6 +22,8 @@ use crate::{
     PATIENCE,
     signal::{QUERY, Signal},
 };
+
+pub use receiver::Receiver;
 
 /// SSRC of its audio.
 pub const SSRC: u32 = 0x5eed_0001;
@@ -101,6 +105,15 @@ impl Hostile {
         header
     }
 
+    /// A protected packet of a stream that nobody announced.
+    pub fn stray(&self, ssrc: u32, sequence: u16) -> Vec<u8> {
+        let mut header = vec![0x80, OPUS];
+        header.extend(sequence.to_be_bytes());
+        header.extend(u32::from(sequence).to_be_bytes());
+        header.extend(ssrc.to_be_bytes());
+        self.seal(&header, &[0xfc; 20])
+    }
+
     /// Protects a packet with the right keys, whatever it says.
     pub fn seal(&self, header: &[u8], payload: &[u8]) -> Vec<u8> {
         seal(&self.sender, header, payload)
@@ -175,11 +188,16 @@ async fn negotiate(signal: &mut Signal, offer: &str) -> anyhow::Result<String> {
     answer.await?.map_err(|leave| anyhow::anyhow!("refused: {leave:?}"))
 }
 
-fn offer(certificate: &[u8]) -> String {
+/// SHA-256 of a certificate as descriptions write it (RFC 8122 section 5).
+fn fingerprint(certificate: &[u8]) -> String {
     let digest: Vec<String> = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect();
+    digest.join(":")
+}
+
+fn offer(certificate: &[u8]) -> String {
     let transport = format!(
         "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=fingerprint:sha-256 {}\r\na=setup:active\r\n",
-        digest.join(":")
+        fingerprint(certificate)
     );
     format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 pub mod hostile;
+pub mod network;
 pub mod process;
 pub mod signal;
 

@@ -188,20 +188,33 @@ pub struct Server {
     pub process: Process,
     pub http: SocketAddr,
     pub media: SocketAddr,
-    _data: Folder,
+    data: PathBuf,
+    _folder: Option<Folder>,
 }
 
 impl Server {
     /// Starts it and waits until it serves.
     pub fn up(options: &[&str]) -> anyhow::Result<Server> {
+        let folder = Folder::new();
+        let mut server = Server::up_in(&folder.0, options)?;
+        server._folder = Some(folder);
+        Ok(server)
+    }
+
+    /// The same with a data folder that stays.
+    pub fn up_in(data: &Path, options: &[&str]) -> anyhow::Result<Server> {
         let (http, media) = (free_tcp(), free_udp());
-        let data = Folder::new();
         let mut args = vec!["up".to_owned(), "--listen".into(), http.to_string(), "--media".into(), media.to_string()];
-        args.extend(["--data".to_owned(), path(&data.0)]);
+        args.extend(["--data".to_owned(), path(data)]);
         args.extend(options.iter().map(|option| (*option).to_owned()));
         let mut process = Process::start(&args, &[]);
         process.line("Page:")?;
-        Ok(Server { process, http, media, _data: data })
+        Ok(Server { process, http, media, data: data.to_owned(), _folder: None })
+    }
+
+    /// Folder of what it keeps.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Everything the server printed; an error where it has ended or any thread panicked.

@@ -13,7 +13,7 @@ use crate::{
     Forwarder,
     egress::Lane,
     estimate::Estimator,
-    limits::{RESEND_PERIOD, RESENDS_MAX},
+    limits::{NACKED_MAX, RESEND_PERIOD, RESENDS_MAX},
     queue::Queued,
     stream::Stream,
     subscription::Source,
@@ -64,6 +64,10 @@ impl Forwarder {
             }
         }
         for (ssrc, sequence) in nacked {
+            if !self.may_ask(now, peer_index) {
+                self.counters.nack_limited += 1;
+                continue;
+            }
             self.resend(now, peer_index, ssrc, sequence, pool);
         }
     }
@@ -149,6 +153,16 @@ impl Forwarder {
         }
     }
 
+    /// Whether one more sequence number of a receiver may be looked up in this window.
+    fn may_ask(&mut self, now: Micros, peer_index: u32) -> bool {
+        let Some(peer) = self.peers.get_mut(peer_index) else { return false };
+        if now.since(peer.resends_since) >= RESEND_PERIOD {
+            (peer.nacked, peer.resends, peer.resends_since) = (0, 0, now);
+        }
+        peer.nacked += 1;
+        peer.nacked <= NACKED_MAX
+    }
+
     /// A receiver misses a packet: it is queued again if it is still kept and was not asked for too often.
     fn resend(&mut self, now: Micros, peer_index: u32, ssrc: u32, sequence: u16, pool: &mut Pool) {
         let Some(index) = self.outgoing(peer_index, ssrc) else {
@@ -168,9 +182,6 @@ impl Forwarder {
             self.counters.nack_unknown += 1;
             return;
         };
-        if now.since(peer.resends_since) >= RESEND_PERIOD {
-            (peer.resends, peer.resends_since) = (0, now);
-        }
         let too_often = sent.resends >= RESENDS_EACH_MAX
             || (sent.resends > 0 && u32::from(now_ms.wrapping_sub(sent.resent_ms)) < spacing_ms)
             || peer.resends >= RESENDS_MAX

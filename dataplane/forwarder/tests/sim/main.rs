@@ -2,6 +2,7 @@
 
 mod allocations;
 mod crossing;
+mod flood;
 mod pacing;
 mod random;
 mod relay;

@@ -327,6 +327,7 @@ pub fn audio_track(id: u64, publisher: u64, ssrc: Option<u32>) -> Entry {
         ],
         encodings: vec![Encoding { rid: None, ssrc, rtx_ssrc: None }],
         muted: false,
+        rate_bps: 0,
     })
 }
 
@@ -344,6 +345,7 @@ pub fn video_track(id: u64, publisher: u64, layers: usize) -> Track {
             .map(|n| Encoding { rid: (layers > 1).then(|| rids[n].into()), ssrc: None, rtx_ssrc: None })
             .collect(),
         muted: false,
+        rate_bps: 0,
     }
 }
 

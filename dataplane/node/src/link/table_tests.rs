@@ -33,6 +33,7 @@ fn track(id: u64, call: u64, publisher: u64, muted: bool) -> Entry {
         payloads: vec![],
         encodings: vec![],
         muted,
+        rate_bps: 0,
     })
 }
 

@@ -5,7 +5,9 @@
 mod configuration;
 mod datagrams;
 mod descriptions;
+mod floods;
 mod messages;
 mod participants;
 mod slow;
 mod tokens;
+mod unreachable;
