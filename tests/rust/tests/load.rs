@@ -88,6 +88,35 @@ fn loss_at_the_receivers_is_seen_and_repaired() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_sampling_network_shows_the_whole_rate_and_no_loss() -> anyhow::Result<()> {
+    let mut server = Server::up(&[])?;
+    let url = format!("ws://{}", server.http);
+    // Receivers look at no other packets, so that every network is a sampling one.
+    let flags = [
+        "--publishers",
+        "1",
+        "--receivers",
+        "4",
+        "--layers",
+        "1",
+        "--sampled",
+        "8",
+        "--duration",
+        "4",
+        "--warm-up",
+        "1",
+    ];
+    let report = load(&url, &flags)?;
+    let (sent, counted) = (number(&report, "/sent/packets"), number(&report, "/received/packets"));
+    let received = number(&report, "/received/packets_by_sequence");
+    assert!((received / (4.0 * sent) - 1.0).abs() < 0.2, "{report:#}");
+    assert!((counted * 8.0 / received - 1.0).abs() < 0.2, "{report:#}");
+    assert_eq!((number(&report, "/received/loss"), number(&report, "/counters/nacks_sent")), (0.0, 0.0), "{report:#}");
+    server.healthy()?;
+    Ok(())
+}
+
+#[test]
 fn a_gallery_shows_what_its_layout_says() -> anyhow::Result<()> {
     let mut server = Server::up(&[])?;
     let url = format!("ws://{}", server.http);
