@@ -10,11 +10,13 @@ fn load(url: &str, flags: &[&str]) -> anyhow::Result<Value> {
     let folder = Folder::new();
     let (json, html) = (folder.join("load.json"), folder.join("load.html"));
     let (json_path, html_path) = (path(&json), path(&html));
-    let mut args = vec!["load", "--url", url, "--json", &json_path, "--html", &html_path, "--threads", "1"];
+    let mut args = vec!["load", "--url", url, "--json", &json_path, "--html", &html_path, "--threads", "1", "--quiet"];
     args.extend(flags);
     let mut process = Process::start(&args, &[]);
     let status = process.exit();
-    anyhow::ensure!(status.success(), "{}", process.all());
+    let log = process.all();
+    anyhow::ensure!(status.success(), "{log}");
+    anyhow::ensure!(log.contains("measuring for") && log.contains("measured"), "programs wait for these lines: {log}");
     let page = std::fs::read_to_string(html)?;
     anyhow::ensure!(page.contains("<svg") && !page.contains("src="), "a page with plots that loads nothing");
     process.shows_log = false;

@@ -142,7 +142,7 @@ pub struct Target {
     /// Write the report as one HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// No progress bar and no live table
+    /// No progress bar and no live table, only a line when the measurement begins and one when it ends
     #[arg(long)]
     pub quiet: bool,
 }
