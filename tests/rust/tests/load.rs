@@ -45,6 +45,7 @@ fn every_receiver_gets_every_stream() -> anyhow::Result<()> {
                 "1",
                 "--verify",
                 "2",
+                "--hidden",
                 "--profile",
                 profile,
             ],
