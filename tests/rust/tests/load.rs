@@ -10,11 +10,13 @@ fn load(url: &str, flags: &[&str]) -> anyhow::Result<Value> {
     let folder = Folder::new();
     let (json, html) = (folder.join("load.json"), folder.join("load.html"));
     let (json_path, html_path) = (path(&json), path(&html));
-    let mut args = vec!["load", "--url", url, "--json", &json_path, "--html", &html_path, "--threads", "1"];
+    let mut args = vec!["load", "--url", url, "--json", &json_path, "--html", &html_path, "--threads", "1", "--quiet"];
     args.extend(flags);
     let mut process = Process::start(&args, &[]);
     let status = process.exit();
-    anyhow::ensure!(status.success(), "{}", process.all());
+    let log = process.all();
+    anyhow::ensure!(status.success(), "{log}");
+    anyhow::ensure!(log.contains("measuring for") && log.contains("measured"), "programs wait for these lines: {log}");
     let page = std::fs::read_to_string(html)?;
     anyhow::ensure!(page.contains("<svg") && !page.contains("src="), "a page with plots that loads nothing");
     process.shows_log = false;
@@ -43,6 +45,7 @@ fn every_receiver_gets_every_stream() -> anyhow::Result<()> {
                 "1",
                 "--verify",
                 "2",
+                "--hidden",
                 "--profile",
                 profile,
             ],
@@ -83,6 +86,35 @@ fn loss_at_the_receivers_is_seen_and_repaired() -> anyhow::Result<()> {
     assert!((0.015..0.06).contains(&loss), "{report:#}");
     assert!(residual < loss / 3.0, "{report:#}");
     assert!(number(&report, "/counters/nacks_sent") > 10.0);
+    server.healthy()?;
+    Ok(())
+}
+
+#[test]
+fn a_sampling_network_shows_the_whole_rate_and_no_loss() -> anyhow::Result<()> {
+    let mut server = Server::up(&[])?;
+    let url = format!("ws://{}", server.http);
+    // Receivers look at no other packets, so that every network is a sampling one.
+    let flags = [
+        "--publishers",
+        "1",
+        "--receivers",
+        "4",
+        "--layers",
+        "1",
+        "--sampled",
+        "8",
+        "--duration",
+        "4",
+        "--warm-up",
+        "1",
+    ];
+    let report = load(&url, &flags)?;
+    let (sent, counted) = (number(&report, "/sent/packets"), number(&report, "/received/packets"));
+    let received = number(&report, "/received/packets_by_sequence");
+    assert!((received / (4.0 * sent) - 1.0).abs() < 0.2, "{report:#}");
+    assert!((counted * 8.0 / received - 1.0).abs() < 0.2, "{report:#}");
+    assert_eq!((number(&report, "/received/loss"), number(&report, "/counters/nacks_sent")), (0.0, 0.0), "{report:#}");
     server.healthy()?;
     Ok(())
 }

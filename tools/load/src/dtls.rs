@@ -64,7 +64,7 @@ impl Identity {
         let config = dimpl::Config::builder()
             .with_crypto_provider(only.provider())
             // Thousands of handshakes share the cores of one machine: what is late is rarely lost.
-            .flight_start_rto(Duration::from_millis(1000))
+            .flight_start_rto(Duration::from_millis(500))
             .flight_retries(8)
             .handshake_timeout(Duration::from_secs(40))
             .build()

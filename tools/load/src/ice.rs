@@ -14,8 +14,9 @@ use std::time::Duration;
 /// Remote candidates that are tried. Servers have one for each address; more would only delay the good one.
 const CANDIDATES_MAX: usize = 16;
 
-/// Of a check: it doubles up to the maximum. Lowering it loads a busy server with repetitions while many join.
-const RETRY: Duration = Duration::from_millis(250);
+/// Of a check: it doubles up to the maximum. The first one often comes before the server has applied the description, as
+/// with browsers, which repeat it after some 50 ms. Lowering it loads a busy server with repetitions while many join.
+const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Between two consent checks; RFC 7675 section 5.1 has 5 s, varied by a fifth.
@@ -43,6 +44,7 @@ pub struct Agent {
 
 struct Candidate {
     address: SocketAddr,
+    /// The same until it is answered: what a busy server answers late is an answer all the same.
     transaction: TransactionId,
     next: Micros,
     pause: Duration,
@@ -121,7 +123,6 @@ impl Agent {
                 if settled.is_some() { CONSENT.mul_f64(self.dice.random_range(0.8..1.2)) } else { candidate.pause };
             candidate.pause = (candidate.pause * 2).min(RETRY_MAX);
             candidate.next = now + pause;
-            candidate.transaction = TransactionId(self.dice.random());
             let username = format!("{}:{}", self.remote.ufrag, self.local.ufrag);
             let request = stun::Request {
                 transaction_id: candidate.transaction,
@@ -154,13 +155,13 @@ impl Agent {
                     return;
                 };
                 self.heard = now;
+                candidate.transaction = TransactionId(self.dice.random());
                 let address = candidate.address;
+                // Who does not control waits for the pair to be named: before, the other side listens for checks alone.
                 if self.controls && !self.is_nominated {
                     self.is_nominated = true;
                     self.selected = Some(address);
                     candidate.next = now + CONSENT;
-                } else {
-                    self.selected.get_or_insert(address);
                 }
             }
             Class::Error | Class::Indication => {}
@@ -226,6 +227,19 @@ mod tests {
         assert_eq!(ours.selected(), Some("10.0.0.2:2".parse().unwrap()));
         assert_eq!(server.selected(), Some("10.0.0.1:1".parse().unwrap()), "learnt from our check");
         assert!(ours.is_nominated && server.is_nominated);
+    }
+
+    #[test]
+    fn a_late_answer_counts() {
+        let (mut ours, mut server) = (agent("ours", "server", true), agent("server", "ours", false));
+        ours.add("10.0.0.2:2".parse().unwrap(), Micros(0));
+        let (mut first, mut later, mut answers) = (Outbox::new(), Outbox::new(), Outbox::new());
+        ours.tick(Micros(0), &mut first);
+        ours.tick(Micros(3_000_000), &mut later);
+        assert_eq!((first.len(), later.len()), (1, 1), "it was repeated");
+        server.datagram(Micros(0), "10.0.0.1:1".parse().unwrap(), &first[0].1, &mut answers);
+        ours.datagram(Micros(3_500_000), "10.0.0.2:2".parse().unwrap(), &answers[0].1, &mut later);
+        assert_eq!(ours.selected(), Some("10.0.0.2:2".parse().unwrap()));
     }
 
     #[test]

@@ -10,14 +10,16 @@ use crate::report::Series;
 /// Between two lines of the table.
 const ROW: Duration = Duration::from_secs(1);
 
-/// Progress bar and table. Where standard error is no terminal, only the two lines that mark the measurement are printed.
+/// Progress bar and table. Where they are not wanted, or standard error is no terminal, only the two lines that mark the
+/// measurement are printed: what drives this program waits for them.
 pub struct Live {
     bars: Option<(MultiProgress, ProgressBar)>,
-    quiet: bool,
     began: Micros,
     total: Duration,
     next_row: Micros,
     rows: u64,
+    /// Second of the last row.
+    shown_s: Option<u64>,
 }
 
 impl Live {
@@ -29,7 +31,7 @@ impl Live {
             let bar = all.add(ProgressBar::new(0));
             (all, bar)
         });
-        Live { bars, quiet, began: Micros(0), total: Duration::ZERO, next_row: Micros(0), rows: 0 }
+        Live { bars, began: Micros(0), total: Duration::ZERO, next_row: Micros(0), rows: 0, shown_s: None }
     }
 
     pub(crate) fn joining(&self, people: usize) {
@@ -70,7 +72,8 @@ impl Live {
             return;
         }
         self.next_row = now + ROW;
-        let Some(point) = series.latest() else { return };
+        let Some(point) = series.latest().filter(|point| Some(point.t_s) != self.shown_s) else { return };
+        self.shown_s = Some(point.t_s);
         if self.rows.is_multiple_of(20) {
             // A terminal that has gone away is no reason to stop measuring.
             let _ = all.println(
@@ -105,7 +108,6 @@ impl Live {
     fn say(&self, line: &str) {
         match &self.bars {
             Some((all, _)) => drop(all.println(line)),
-            None if self.quiet => {}
             None => eprintln!("{line}"),
         }
     }

@@ -60,6 +60,8 @@ counters! {
     video_streams,
     /// Receivers that got every stream they should get.
     complete_receivers,
+    /// CPU time of the threads that carry media.
+    busy_us,
 }
 
 /// A histogram of microseconds with three digits.

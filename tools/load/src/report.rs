@@ -16,6 +16,9 @@ use crate::{
 };
 pub use series::{Point, Series};
 
+/// A generator that is busier has no room for a burst.
+const BUSY_WARN: f64 = 0.9;
+
 /// Beyond so much lateness of its own, a generator measures itself.
 const LATE_WARN_MS: f64 = 20.0;
 
@@ -45,6 +48,8 @@ pub struct Report {
     pub jitter_ms: Kinds,
     /// How late the generator itself was.
     pub generator_late_ms: Kinds,
+    /// How busy its media threads were, 0 to 1, on average over all.
+    pub generator_busy: f64,
     pub counters: Counters,
     pub warnings: Vec<String>,
     pub series: Vec<Point>,
@@ -195,6 +200,7 @@ impl Report {
             latency_ms: (&total.latency).into(),
             jitter_ms: (&total.jitter).into(),
             generator_late_ms: (&total.late).into(),
+            generator_busy: counters.busy_us as f64 / 1e6 / (measured_s * scenario.threads as f64),
             counters,
             warnings: Vec::new(),
             series: series.finish(),
@@ -210,6 +216,12 @@ impl Report {
         if late > LATE_WARN_MS {
             warnings.push(format!(
                 "the generator itself was up to {late:.0} ms late (p99): it, not the server, may be the limit; give it more cores"
+            ));
+        }
+        if self.generator_busy > BUSY_WARN {
+            warnings.push(format!(
+                "the generator's media threads were {:.0} % busy: it, not the server, may be the limit",
+                self.generator_busy * 100.0
             ));
         }
         if self.failed > 0 {

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub publishers: usize,
     pub receivers: usize,
     pub both: usize,
+    /// Receivers are not shown to others.
+    pub hidden: bool,
     pub layout: Layout,
     pub video: Option<Video>,
     pub audio: Option<Audio>,
@@ -134,6 +136,7 @@ impl Settings {
             publishers: settings.publishers.unwrap_or(1),
             receivers: settings.receivers.unwrap_or(10),
             both: settings.both.unwrap_or(0),
+            hidden: settings.hidden.unwrap_or(false),
             layout: settings.layout.as_deref().map_or(Ok(Layout::All), |layout| Layout::parse(layout, layers))?,
             video: settings.video.unwrap_or(true).then_some(video),
             audio: settings.audio.unwrap_or(true).then_some(audio),
@@ -160,7 +163,8 @@ impl Scenario {
 
     /// Who publishes and who receives among the participants of a room.
     pub fn roles(&self, index: usize) -> Roles {
-        Roles { publishes: index < self.publishers + self.both, receives: index >= self.publishers }
+        let publishes = index < self.publishers + self.both;
+        Roles { publishes, receives: index >= self.publishers, hidden: self.hidden && !publishes }
     }
 
     /// Streams of (audio, video) that the `index`-th participant of a room should get.
@@ -195,6 +199,8 @@ impl Scenario {
 pub struct Roles {
     pub publishes: bool,
     pub receives: bool,
+    /// It is not shown to others.
+    pub hidden: bool,
 }
 
 impl Layout {

@@ -295,6 +295,7 @@ impl Session {
         }
         self.answers += 1;
         let answer = sdp::answer(&offered, &peer.local, self.answers);
+        signal.send(Request::Answer(description("answer", answer.sdp, offer.id))).await?;
         match peer.id {
             None => {
                 let scenario = &self.shared.scenario;
@@ -317,7 +318,6 @@ impl Session {
             self.worker().order(Order::Describe(id, answer.streams, answer.negotiated));
         }
         self.subscriber = Some(peer);
-        signal.send(Request::Answer(description("answer", answer.sdp, offer.id))).await?;
         Ok(())
     }
 

@@ -29,6 +29,10 @@ pub struct Settings {
     /// Participants that join per second [default: 50]
     #[arg(long, value_name = "N", help_heading = "Who")]
     pub join_rate: Option<f64>,
+    /// Those who only receive are not shown to others, like the audience of a broadcast. Otherwise everybody is told of
+    /// everybody, and a room of thousands takes long to fill
+    #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "Who")]
+    pub hidden: Option<bool>,
     /// Videos that each receiver shows: `all`, `none`, or counts with a layer (f high, h medium, q low) as in `1f,8q`
     /// [default: all]
     #[arg(long, value_name = "TILES", help_heading = "Who")]
@@ -142,7 +146,7 @@ pub struct Target {
     /// Write the report as one HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// No progress bar and no live table
+    /// No progress bar and no live table, only a line when the measurement begins and one when it ends
     #[arg(long)]
     pub quiet: bool,
 }
@@ -167,6 +171,7 @@ impl Settings {
             receivers: self.receivers.or(other.receivers),
             both: self.both.or(other.both),
             join_rate: self.join_rate.or(other.join_rate),
+            hidden: self.hidden.or(other.hidden),
             layout: self.layout.or(other.layout),
             video: self.video.or(other.video),
             audio: self.audio.or(other.audio),

@@ -77,7 +77,7 @@ impl Door {
         let claims = json!({
             "iss": self.api_key, "sub": identity, "name": identity, "nbf": now_s - 60, "exp": now_s + TOKEN_LIFE_S,
             "video": { "room": room, "roomJoin": true, "canPublish": roles.publishes, "canSubscribe": roles.receives,
-                "canPublishData": false },
+                "canPublishData": false, "hidden": roles.hidden },
         });
         let key = EncodingKey::from_secret(self.api_secret.as_bytes());
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)

@@ -102,6 +102,7 @@ impl Worker {
             batch: Batch::new(),
             again: Vec::new(),
             tally: Tally::default(),
+            busy_us: 0,
         };
         let thread = std::thread::Builder::new().name(format!("media {number}")).spawn(move || carrier.run())?;
         Ok(Worker { orders, waker, thread: Some(thread) })
@@ -139,6 +140,8 @@ struct Carrier {
     /// Endpoints whose sockets have more than one batch.
     again: Vec<usize>,
     tally: Tally,
+    /// CPU time of this thread at the last snapshot.
+    busy_us: u64,
 }
 
 impl Carrier {
@@ -284,7 +287,15 @@ impl Carrier {
         for endpoint in self.endpoints.iter_mut().flatten() {
             endpoint.settle_into(&mut self.tally);
         }
+        let busy_us = busy_us();
+        self.tally.counters.busy_us += busy_us.saturating_sub(std::mem::replace(&mut self.busy_us, busy_us));
         let tally = std::mem::take(&mut self.tally);
         (self.tell)(News::Counted(Box::new(Snapshot { phase, at, tally })));
     }
+}
+
+/// CPU time of the calling thread; 0 where the system does not tell.
+fn busy_us() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1000
 }

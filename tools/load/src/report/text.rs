@@ -53,6 +53,14 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{name:<10} audio {}", quantiles(audio))?;
         writeln!(out, "           video {}", quantiles(video))?;
     }
+    writeln!(
+        out,
+        "generator  {:.0} % of {} media threads busy; late: audio p99 {:.2}, video p99 {:.2} ms",
+        report.generator_busy * 100.0,
+        scenario.threads,
+        report.generator_late_ms.audio.p99,
+        report.generator_late_ms.video.p99
+    )?;
     for (error, count) in &report.errors {
         writeln!(out, "error      {count} times: {error}")?;
     }

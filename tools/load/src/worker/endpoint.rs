@@ -3,7 +3,7 @@
 use std::{io::IoSliceMut, net::SocketAddr};
 
 use mio::net::UdpSocket;
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use sluice_wire::{Micros, PacketClass, classify};
 
 use crate::{
@@ -15,6 +15,10 @@ use crate::{
     transport::{Keys, Transport, TransportError},
 };
 use std::sync::Arc;
+
+/// Datagrams, or trains of them, that are taken from one socket at a time. More of them cost time to prepare even where only
+/// one is there, as mostly; fewer take more system calls for a socket that has waited long.
+const BATCH: usize = 8;
 
 /// Memory for one receive: a train of datagrams that the kernel has not taken apart (UDP_GRO) has up to 64 KiB.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -53,12 +57,12 @@ pub struct Endpoint {
 /// Memory that all endpoints of a thread receive into.
 pub(super) struct Batch {
     bytes: Vec<u8>,
-    metas: [RecvMeta; BATCH_SIZE],
+    metas: [RecvMeta; BATCH],
 }
 
 impl Batch {
     pub(super) fn new() -> Batch {
-        Batch { bytes: vec![0; BUFFER_BYTES * BATCH_SIZE], metas: [RecvMeta::default(); BATCH_SIZE] }
+        Batch { bytes: vec![0; BUFFER_BYTES * BATCH], metas: [RecvMeta::default(); BATCH] }
     }
 }
 
@@ -106,14 +110,14 @@ impl Endpoint {
     pub(super) fn receive(&mut self, clock: Clock, phase: Phase, batch: &mut Batch, tally: &mut Tally) -> Told {
         let mut told = Told::default();
         let mut rest = &mut batch.bytes[..];
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
+        let mut slices: [IoSliceMut<'_>; BATCH] = std::array::from_fn(|_| {
             let (slice, more) = std::mem::take(&mut rest).split_at_mut(BUFFER_BYTES);
             rest = more;
             IoSliceMut::new(slice)
         });
         // An error is a message from the network (a port where nobody listens) or an empty queue; consent tells the rest.
         let Ok(count) = self.state.recv((&self.socket).into(), &mut slices, &mut batch.metas) else { return told };
-        told.more = count == BATCH_SIZE;
+        told.more = count == BATCH;
         let now_ns = clock.ns();
         let now = Micros(now_ns / 1000);
         for (i, meta) in batch.metas.iter().take(count).enumerate() {
