@@ -73,7 +73,7 @@ class Driven:
         self.report.unlink(missing_ok=True)
         self.process = net.start(
             LOAD,
-            [binary, "load", "--url", url, "--api-key", KEY, "--api-secret", SECRET, "--profile", load.profile, "--quiet"]
+            [binary, "load", "--url", url, "--api-key", KEY, "--api-secret", SECRET, "--profile", load.profile,]
             + ["--sampled", network.PASS_EVERY, "--warm-up", WARM_UP_S, "--duration", seconds + MARGIN_S]
             + ["--json", self.report, *load.arguments],
             log=self.log,
