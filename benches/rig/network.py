@@ -136,9 +136,17 @@ class Network:
         argv = ["nsenter", f"--net=/run/netns/{namespace}", *urgent, *map(str, argv)]
         output = open(log, "w") if log else subprocess.DEVNULL
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
         self.processes.append(process)
+        # Where the kernel shares cores between sessions, niceness counts within one only, and sessions have their own.
+        with contextlib.suppress(FileNotFoundError):
+            pathlib.Path(f"/proc/{process.pid}/autogroup").write_text("-15")
         return process
 
 
