@@ -13,8 +13,9 @@ CARGO ?= cargo
 PACKAGES := build-essential cmake curl git ca-certificates pkg-config
 # Chromium: browser tests. iproute2: cutting one page's network. python3-venv: LiveKit's Python SDK.
 TEST_PACKAGES := chromium iproute2 python3 python3-venv
-# clang, libbpf-dev, bpftool: the sink of the measurements. python3-pip: building mediasoup.
-BENCH_PACKAGES := clang libbpf-dev bpftool iproute2 python3 python3-pip
+# clang, libbpf-dev, bpftool: the sink of the measurements. nftables: what a firewall costs. python3-pip: building
+# mediasoup.
+BENCH_PACKAGES := clang libbpf-dev bpftool iproute2 nftables python3 python3-pip janus
 
 .PHONY: run release test soak bench bench-peers web build setup test-setup bench-setup fuzz fmt lint clean
 
@@ -72,7 +73,7 @@ setup: $(CACHE)/packages $(CACHE)/rust $(CACHE)/node
 test-setup: setup $(CACHE)/test-packages $(CACHE)/python tests/browser/node_modules/.package-lock.json
 
 bench-setup: release $(CACHE)/bench-packages
-	$(CARGO) build --release --locked --bin limit
+	$(CARGO) build --release --locked --bin limit --bin janus
 
 $(CACHE)/packages: Makefile
 	mkdir -p $(CACHE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import time
 
@@ -10,6 +11,10 @@ from network import LOAD, LOAD_ADDRESS, OUT, SERVER, SERVER_ADDRESS
 from subjects import KEY, RELEASE, SECRET, Driven, Failed, await_port, last_lines
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+
+JANUS_LIBRARIES = f"/usr/lib/{os.uname().machine}-linux-gnu/janus"
+# All but streaming.
+JANUS_PLUGINS = "audiobridge duktape echotest lua nosip recordplay sip textroom videocall videoroom voicemail".split()
 
 # What AEAD_AES_128_GCM and AEAD_AES_256_GCM, and AES128_CM_SHA1_80, add to a packet.
 TAG_BYTES = {"aes128-gcm": 16, "aes256-gcm": 16, "aes-cm": 10}
@@ -89,16 +94,80 @@ class Mediasoup:
 
 
 class Published:
-    """A running publisher of plain RTP."""
+    """A running publisher of plain RTP, and those who watch it, if they are anybody."""
 
-    def __init__(self, process):
-        self.process = process
+    def __init__(self, *processes):
+        self.processes = processes
 
     def finish(self):
-        if self.process.poll() is not None:
-            raise Failed(f"the publisher ended: {last_lines(OUT / 'load.log')}")
+        for process in self.processes:
+            if process.poll() is not None:
+                raise Failed(f"{process.args} ended: {last_lines(OUT / 'load.log')}")
         return None
 
     def stop(self):
-        network.stop(self.process)
+        for process in self.processes:
+            network.stop(process)
 
+
+
+@dataclasses.dataclass
+class Janus:
+    """Janus' streaming plugin: one publisher of plain RTP, viewers as real clients with ICE and DTLS.
+
+    One event loop per core instead of one per viewer, as its documentation advises for many handles; everything that is not
+    needed stays unloaded.
+    """
+
+    packets_per_s: float
+    packet_bytes: float
+    binary: pathlib.Path = pathlib.Path("/usr/bin/janus")
+    viewers_binary: pathlib.Path = RELEASE / "janus"
+    name: str = "janus"
+    waits: str = ""
+    has_receivers: bool = True
+
+    def start(self, net, load):
+        folder = OUT / "janus"
+        folder.mkdir(parents=True, exist_ok=True)
+        plugins = [f"libjanus_{name}.so" for name in JANUS_PLUGINS]
+        (folder / "janus.jcfg").write_text(
+            "general: {\n"
+            f'  configs_folder = "{folder}"\n'
+            f'  plugins_folder = "{JANUS_LIBRARIES}/plugins"\n'
+            f'  transports_folder = "{JANUS_LIBRARIES}/transports"\n'
+            f'  events_folder = "{folder}"\n  loggers_folder = "{folder}"\n'
+            f"  debug_level = 2\n  event_loops = {len(net.server_cores)}\n}}\n"
+            f'plugins: {{ disable = "{",".join(plugins)}" }}\n'
+            'transports: { disable = "libjanus_websockets.so,libjanus_pfunix.so,libjanus_mqtt.so,'
+            'libjanus_nanomsg.so,libjanus_rabbitmq.so" }\n'
+        )
+        (folder / "janus.transport.http.jcfg").write_text(
+            f'general: {{\n  json = "compact"\n  base_path = "/janus"\n  http = true\n  port = 8088\n  ip = "{SERVER_ADDRESS}"\n}}\n'
+            "admin: { admin_http = false }\n"
+        )
+        (folder / "janus.plugin.streaming.jcfg").write_text(
+            'rig: {\n  type = "rtp"\n  id = 1\n  audio = false\n  video = true\n'
+            '  videoport = 5004\n  videopt = 96\n  videocodec = "vp8"\n}\n'
+        )
+        log = OUT / "server.log"
+        self.process = net.start(SERVER, [self.binary, "-F", folder], log=log)
+        await_port(self.process, SERVER_ADDRESS, 8088)
+
+    def drive(self, net, load, seconds):
+        plain_bytes = round(self.packet_bytes) - TAG_BYTES[load.profile]
+        rate = self.packets_per_s / load.receivers
+        arguments = ["python3", FOLDER / "publisher.py", SERVER_ADDRESS, 5004, f"{rate:.2f}", plain_bytes]
+        log = OUT / "viewers.log"
+        url = f"http://{SERVER_ADDRESS}:8088/janus"
+        viewers = net.start(LOAD, [self.viewers_binary, url, 1, load.receivers, LOAD_ADDRESS], log=log)
+        deadline = time.monotonic() + 120
+        while "ready" not in log.read_text():
+            if viewers.poll() is not None or time.monotonic() > deadline:
+                network.stop(viewers)
+                raise Failed(f"the viewers did not connect: {last_lines(log)}")
+            time.sleep(0.05)
+        return Published(net.start(LOAD, arguments, log=OUT / "load.log"), viewers)
+
+    def stop(self):
+        network.stop(self.process)

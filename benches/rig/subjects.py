@@ -34,6 +34,8 @@ class Sluice:
     binary: pathlib.Path = RELEASE / "sluice"
     backend: str = "uring"
     arguments: tuple = ()
+    # Lines of the `[media]` table of a configuration file.
+    settings: tuple = ()
     load_binary: pathlib.Path = RELEASE / "sluice"
     name: str = "sluice"
     # What the names of the threads that wait for packets contain.
@@ -43,9 +45,11 @@ class Sluice:
 
     def start(self, net, load):
         self.data = tempfile.TemporaryDirectory()
+        config = pathlib.Path(self.data.name) / "sluice.toml"
+        config.write_text("\n".join(("[media]", *self.settings)) + "\n")
         self.process = net.start(
             SERVER,
-            [self.binary, "up", "--listen", f"{SERVER_ADDRESS}:7880", "--media", f"{SERVER_ADDRESS}:7882", "--tls", "off"]
+            [self.binary, "up", "--config", config, "--listen", f"{SERVER_ADDRESS}:7880", "--media", f"{SERVER_ADDRESS}:7882", "--tls", "off"]
             + ["--workers", len(net.server_cores), "--backend", self.backend, "--data", self.data.name, *self.arguments],
             environment={"SLUICE_KEYS": f"{KEY}: {SECRET}", "SLUICE_LOG": "info"},
             log=OUT / "server.log",
@@ -69,8 +73,9 @@ class Driven:
         self.report.unlink(missing_ok=True)
         self.process = net.start(
             LOAD,
-            [binary, "load", "--url", url, "--api-key", KEY, "--api-secret", SECRET, "--profile", load.profile, "--quiet"]
-            + ["--sampled", network.PASS_EVERY, "--warm-up", WARM_UP_S, "--duration", seconds + MARGIN_S]
+            [binary, "load", "--url", url, "--api-key", KEY, "--api-secret", SECRET, "--profile", load.profile,]
+            # Of what the sink lets through, it checks packets with even numbers.
+            + ["--sampled", 2, "--warm-up", WARM_UP_S, "--duration", seconds + MARGIN_S]
             + ["--json", self.report, *load.arguments],
             log=self.log,
         )
