@@ -278,6 +278,7 @@ pub fn node(file: &File, options: &Media, name: &str, control: Vec<String>, path
     if let Some(percent) = file.media.padding_percent {
         // What is out of range is refused when the node starts.
         node.forwarder.padding_permille = (percent * 10.0).round() as u32;
+    }
     if let Some(spread) = file.media.spread {
         node.spread = spread;
     }
