@@ -84,10 +84,11 @@ impl Forwarder {
     }
 
     /// Somebody's wish changed. A thousand receivers that join one after the other are counted once, with the next packet,
-    /// which visits them all anyway.
+    /// which visits them all anyway. A track of a sibling is counted at once: without a wish its packets do not come.
     pub(crate) fn recount_later(&mut self, track_index: u32) {
-        if let Some(track) = self.tracks.get_mut(track_index) {
-            track.is_recount_due = true;
+        match self.tracks.get_mut(track_index) {
+            Some(track) if track.home.is_none() => track.is_recount_due = true,
+            _ => self.recount(track_index),
         }
     }
 
