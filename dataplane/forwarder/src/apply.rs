@@ -342,7 +342,7 @@ impl Forwarder {
             is_video = source.kind == Kind::Video;
         }
         self.histories -= usize::from(is_video && !subscription.sent.is_empty());
-        self.recount(track);
+        self.recount_later(track);
     }
 
     fn subscription_index(&self, receiver: TransportId, track: TrackId) -> Option<u32> {

@@ -55,7 +55,7 @@ impl Forwarder {
             subscription.current.is_none_or(|c| c.encoding != *target || c.generation != layer.generation)
         });
         let asks = switches.filter(|_| track.kind == Kind::Video && peer.is_reachable()).map(|(target, _)| target);
-        self.recount(track_index);
+        self.recount_later(track_index);
         if let Some(target) = asks {
             self.want_keyframe(now, track_index, target);
         }
@@ -83,9 +83,26 @@ impl Forwarder {
         }
     }
 
+    /// Somebody's wish changed. A thousand receivers that join one after the other are counted once, with the next packet,
+    /// which visits them all anyway. A track of a sibling is counted at once: without a wish its packets do not come.
+    pub(crate) fn recount_later(&mut self, track_index: u32) {
+        match self.tracks.get_mut(track_index) {
+            Some(track) if track.home.is_none() => track.is_recount_due = true,
+            _ => self.recount(track_index),
+        }
+    }
+
+    /// Counts if anything changed since the last time.
+    pub(crate) fn recount_if_due(&mut self, track_index: u32) {
+        if self.tracks.get(track_index).is_some_and(|track| track.is_recount_due) {
+            self.recount(track_index);
+        }
+    }
+
     /// Counts again who gets or waits for which layer of a track: only those layers are worth repairs.
     pub(crate) fn recount(&mut self, track_index: u32) {
         let Some(track) = self.tracks.get_mut(track_index) else { return };
+        track.is_recount_due = false;
         track.layers.iter_mut().for_each(|layer| layer.wanted_by = layer.siblings.count_ones());
         for &index in &track.subscribers {
             let Some(subscription) = self.subscriptions.get(index) else { continue };
@@ -120,6 +137,7 @@ impl Forwarder {
     pub(crate) fn sweep(&mut self, now: Micros, pool: &mut Pool) {
         let age = self.history_age(pool);
         for track_index in 0..self.tracks.end() {
+            self.recount_if_due(track_index);
             let Some(track) = self.tracks.get_mut(track_index) else { continue };
             let newest = track.layers.iter().filter_map(|layer| layer.last_packet).max();
             let (mut changed, is_remote) = (false, track.home.is_some());

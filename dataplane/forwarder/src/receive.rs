@@ -284,6 +284,7 @@ impl Forwarder {
         seen: &Seen,
         pool: &mut Pool,
     ) {
+        self.recount_if_due(stream.track);
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let clock_rate = track.clock_rate();
         let Some((payload, false)) = track.payload(header.payload_type) else {

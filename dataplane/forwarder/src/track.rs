@@ -34,6 +34,8 @@ pub(crate) struct Track {
     pub(crate) allowance: Allowance,
     pub(crate) started: bool,
     pub(crate) subscribers: Vec<u32>,
+    /// `wanted_by` of the layers is to be counted again before it is next used.
+    pub(crate) is_recount_due: bool,
     pub(crate) loudness: Loudness,
     /// Bits of layers last reported live.
     pub(crate) reported_live: u8,
@@ -82,6 +84,7 @@ impl Track {
             allowance: Allowance::new(entry),
             started: false,
             subscribers: Vec::new(),
+            is_recount_due: false,
             loudness: Loudness::default(),
             reported_live: 0,
         };

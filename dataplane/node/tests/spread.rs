@@ -34,6 +34,7 @@ fn track(id: u64, ssrc: u32) -> Entry {
         payloads: vec![Payload { payload_type, codec, rtx: None, nack: true }],
         encodings: vec![Encoding { rid: None, ssrc: Some(ssrc), rtx_ssrc: None }],
         muted: false,
+        rate_bps: 0,
     })
 }
 

@@ -61,7 +61,7 @@ pub struct Drops {
 }
 
 /// Beginnings of the names of what was lost or left out, behind the name of the part that counted it.
-const DROPS: &[&str] = &["drop_", "skip_", "shed_", "refuse_", "refused_", "send_errors", "starved"];
+const DROPS: &[&str] = &["drop_", "skip_", "shed_packets", "refuse_", "refused_", "send_errors", "starved"];
 
 impl Report {
     /// Both samples are of the same node, `before` the older one.

@@ -330,7 +330,7 @@ fn a_new_association_begins_with_roll_over_counter_zero() {
     let mut microphone = Microphone::new(1, 7, 5555);
     for _ in 0..70_000 {
         microphone.talk(&mut world);
-        world.poll();
+        world.run(1);
     }
     let last = world.party(2).rtp.pop().unwrap();
     assert!(last.index > 1 << 16);

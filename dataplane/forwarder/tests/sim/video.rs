@@ -264,7 +264,7 @@ fn numbers_roll_over() {
     camera.packets_per_frame = 50;
     for n in 0..3_000 {
         camera.shoot(&mut world, n == 0);
-        world.run(1);
+        world.run(10);
         if n % 500 == 0 {
             // The viewer's own memory.
             camera.sent.clear();

@@ -91,8 +91,9 @@ async fn a_receiver_that_asks_for_everything_always_costs_a_bounded_amount() -> 
     assert!(grown("nacked") >= 20_000.0, "{after:#?}");
     assert!(grown("nack_limited") >= grown("nacked") / 2.0, "{after:#?}");
     assert!(grown("sent_resends") >= 1.0 && grown("sent_resends") <= grown("nacked") / 20.0, "{after:#?}");
-    assert!(grown("keyframe_requests") >= 1_000.0, "{after:#?}");
-    assert!(grown("sent_plis") <= grown("keyframe_requests") / 20.0, "{after:#?}");
+    // Of what is asked as fast as it can be, most is more than a receiver may say.
+    assert!(grown("keyframe_requests") >= 100.0, "{after:#?}");
+    assert!(grown("sent_plis") <= grown("keyframe_requests") / 5.0, "{after:#?}");
     server.healthy()?;
     Ok(())
 }
