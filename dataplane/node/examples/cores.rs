@@ -146,6 +146,7 @@ fn track() -> Entry {
         payloads: vec![Payload { payload_type: VP8, codec: Codec::Vp8, rtx: None, nack: true }],
         encodings: vec![Encoding { rid: None, ssrc: Some(SSRC), rtx_ssrc: None }],
         muted: false,
+        rate_bps: 0,
     })
 }
 
