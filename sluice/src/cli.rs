@@ -50,7 +50,7 @@ pub enum Role {
     ///
     /// Ends with 0, with 1 if nobody could join, no media came or the server went away, and with 2 if what was asked for
     /// makes no sense. docs/load.md has examples.
-    Load(LoadOptions),
+    Load(Box<LoadOptions>),
 }
 
 /// Where the configuration is.
