@@ -129,7 +129,21 @@ class Limit:
         arguments += ["--saturate"] if self.saturate else []
         for bytes, rate, run in self.traffic:
             arguments += ["--traffic", f"{bytes}:{rate:.1f}:{run:.3f}"]
-        self.process = net.start(SERVER, arguments, log=OUT / "limit.log")
+        if self.backend != "xdp":
+            self.process = net.start(SERVER, arguments, log=OUT / "limit.log")
+            return self
+        log = OUT / "limit.log"
+        self.process = net.start(SERVER, [*arguments, "--bind", f"{SERVER_ADDRESS}:7882", "--greeted"], log=log)
+        receivers = net.start(
+            LOAD,
+            ["python3", ROOT / "benches/rig/greet.py", LOAD_ADDRESS, 2000, self.receivers, SERVER_ADDRESS, 7882],
+            log=OUT / "load.log",
+        )
+        while "greeted" not in log.read_text():
+            if self.process.poll() is not None:
+                raise Failed(f"the limit failed: {last_lines(log)}")
+            time.sleep(0.02)
+        network.stop(receivers)
         return self
 
     def finish(self):

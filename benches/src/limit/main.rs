@@ -11,6 +11,7 @@
 mod traffic;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -32,15 +33,24 @@ const FRAMES: usize = 2048;
 /// Receivers are ports of one address, as those of a load generator are.
 const FIRST_PORT: u16 = 2000;
 
+/// How long receivers have time to say something.
+const GREETINGS_MAX: Duration = Duration::from_secs(20);
+
 /// A pause of the machine is not made up for: a server's publishers would not have sent either.
 const LATE_MAX: Duration = Duration::from_millis(100);
 
 /// Seals and sends packets, and does nothing else.
 #[derive(Parser)]
 struct Options {
-    /// Where to; something there must count and drop
+    /// Where to; something there must count and drop. Receivers are its ports from 2000 on
     #[arg(long)]
     to: IpAddr,
+    /// Where from
+    #[arg(long, default_value = "0.0.0.0:0")]
+    bind: SocketAddr,
+    /// Wait until every receiver has sent a datagram: AF_XDP learns from those where they are
+    #[arg(long)]
+    greeted: bool,
     /// Receivers, each with a key of its own
     #[arg(long, default_value_t = 200)]
     receivers: u16,
@@ -89,6 +99,7 @@ impl From<Cipher> for Profile {
 enum Via {
     Uring,
     Mmsg,
+    Xdp,
 }
 
 impl From<Via> for BackendKind {
@@ -96,6 +107,7 @@ impl From<Via> for BackendKind {
         match via {
             Via::Uring => BackendKind::Uring,
             Via::Mmsg => BackendKind::Mmsg,
+            Via::Xdp => BackendKind::Xdp,
         }
     }
 }
@@ -110,6 +122,10 @@ fn main() -> anyhow::Result<()> {
     let mut streams = Vec::new();
     for (index, &class) in options.traffic.iter().enumerate() {
         streams.push(Stream::new(class, index, &senders, options.extension_bytes)?);
+    }
+
+    if options.greeted {
+        greet(&mut backend, &mut pool, options.receivers)?;
     }
 
     let period = Duration::from_secs_f64(1.0 / options.wakes);
@@ -167,13 +183,9 @@ fn senders(profile: Profile, receivers: u16) -> anyhow::Result<Vec<Sender>> {
 }
 
 fn backend(options: &Options) -> anyhow::Result<AnyBackend> {
-    let any = match options.to {
-        IpAddr::V4(_) => IpAddr::from([0; 4]),
-        IpAddr::V6(_) => IpAddr::from([0; 16]),
-    };
     let plan = socket::Plan {
-        addresses: vec![any],
-        port: 0,
+        addresses: vec![options.bind.ip()],
+        port: options.bind.port(),
         workers: 1,
         receive_bytes: SOCKET_BYTES,
         send_bytes: SOCKET_BYTES,
@@ -181,6 +193,23 @@ fn backend(options: &Options) -> anyhow::Result<AnyBackend> {
     let sockets = socket::bind(&plan)?.workers.pop().context("one worker")?;
     let kind = BackendKind::from(options.backend);
     AnyBackend::new(kind, sockets, &Config::default()).with_context(|| format!("backend {kind}"))
+}
+
+/// Waits for a datagram from each receiver, and tells the backend that they are who they say.
+fn greet(backend: &mut AnyBackend, pool: &mut Pool, receivers: u16) -> anyhow::Result<()> {
+    let deadline = Instant::now() + GREETINGS_MAX;
+    let (mut known, mut arrived) = (HashSet::new(), Vec::new());
+    while known.len() < usize::from(receivers) {
+        anyhow::ensure!(Instant::now() < deadline, "{} of {receivers} receivers have said something", known.len());
+        backend.turn(pool, Duration::from_millis(100), &mut |_, datagram| arrived.push(datagram))?;
+        for datagram in arrived.drain(..) {
+            backend.validated(pool, datagram.frame, datagram.from);
+            pool.release(datagram.frame);
+            known.insert(datagram.from);
+        }
+    }
+    println!("greeted");
+    Ok(())
 }
 
 fn route(to: IpAddr, receiver: usize) -> Route {
