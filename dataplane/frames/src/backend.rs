@@ -37,7 +37,7 @@ pub struct Turn {
     pub sends: usize,
     /// Of the datagrams sent, those that went past the kernel's stack (AF_XDP only).
     pub sent_direct: usize,
-    /// Sends whose segmentation was refused: their datagrams were sent one by one, perhaps behind later ones.
+    /// Sends whose segmentation was refused: their datagrams were sent one by one.
     pub unsegmented: usize,
     /// Datagrams that the kernel refused (no route, socket buffer full): lost like on any network, not tried again.
     pub send_errors: usize,

@@ -1,6 +1,6 @@
 //! Ways to the network, behind [`sluice_frames::Backend`]: `uring` (io_uring), `mmsg` (recvmmsg/sendmmsg), `xdp` (AF_XDP,
-//! past most of the kernel) and `sim` (no network at all, for tests). Each folder has the same files: `mod` the backend, `rx` how datagrams come in, `tx` how they
-//! leave, `sys` what it asks of the system underneath.
+//! past most of the kernel) and `sim` (no network at all, for tests). Each folder has the same files: `mod` the backend, `rx` how
+//! datagrams come in, `tx` how they leave (`uring` sends as `mmsg` does), `sys` what it asks of the system underneath.
 //!
 //! A node [binds](socket::bind) the sockets of its workers, [probes](Probe::new) the kernel, [starts](Started::new) an
 //! [`AnyBackend`] for each worker, which runs it. Other threads wake it with its [`Waker`]. [`steer`] has the kernel give

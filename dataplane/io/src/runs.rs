@@ -104,15 +104,13 @@ impl Runs {
         Some(unsafe { std::slice::from_raw_parts_mut(self.memory.address().as_ptr().add(self.cursor), FRAME_BYTES) })
     }
 
-    /// Appends the datagram that was written to the slot, to the last run if it fits there. `sent` runs are on their way and
-    /// take nothing more.
-    pub(crate) fn commit(&mut self, bytes: usize, route: Route, sent: usize) {
+    /// Appends the datagram that was written to the slot, to the last run if it fits there.
+    pub(crate) fn commit(&mut self, bytes: usize, route: Route) {
         assert!(bytes <= FRAME_BYTES, "a slot has {FRAME_BYTES} bytes");
         let start = self.cursor;
         self.cursor += bytes;
         let segments_max = self.ways[usize::from(route.socket)].segments_max;
-        if self.runs.len() > sent
-            && let Some(run) = self.runs.last_mut()
+        if let Some(run) = self.runs.last_mut()
             && run.route == route
             && !run.is_closed
             && (1..=run.segment_bytes).contains(&bytes)
@@ -248,7 +246,7 @@ mod tests {
         let mut runs = runs(segments_max);
         for &(bytes, port) in commits {
             assert!(runs.slot().is_some());
-            runs.commit(bytes, route(port), 0);
+            runs.commit(bytes, route(port));
         }
         runs.runs.iter().map(|run| (run.segments, run.bytes)).collect()
     }
@@ -263,19 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_takes_nothing_more() {
-        let mut runs = runs(64);
-        runs.commit(10, route(1), 0);
-        runs.commit(10, route(1), 1);
-        assert_eq!(runs.count(), 2);
-    }
-
-    #[test]
     fn a_full_arena_lends_nothing_until_it_is_cleared() {
         let mut runs = runs(64);
         let mut lent = 0;
         while runs.slot().is_some() {
-            runs.commit(FRAME_BYTES, route(1), 0);
+            runs.commit(FRAME_BYTES, route(1));
             lent += 1;
         }
         assert_eq!(lent, 8);

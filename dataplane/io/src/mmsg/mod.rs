@@ -3,7 +3,7 @@
 
 mod rx;
 mod sys;
-mod tx;
+pub(crate) mod tx;
 
 use std::{io, net::UdpSocket, os::fd::RawFd, time::Duration};
 

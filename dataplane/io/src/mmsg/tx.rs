@@ -1,4 +1,4 @@
-//! Sending what was committed, in the order it was committed.
+//! Sending what was committed, in the order it was committed. `uring` sends in this way too.
 
 use std::{io, net::UdpSocket};
 
@@ -7,29 +7,29 @@ use sluice_frames::{Route, Turn};
 use super::sys;
 use crate::runs::Runs;
 
-pub(super) struct Transmit {
+pub(crate) struct Transmit {
     runs: Runs,
 }
 
 impl Transmit {
-    pub(super) fn new(families: &[bool], slots: usize, segments_max: usize) -> io::Result<Transmit> {
+    pub(crate) fn new(families: &[bool], slots: usize, segments_max: usize) -> io::Result<Transmit> {
         Ok(Transmit { runs: Runs::new(slots, families, segments_max)? })
     }
 
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.runs.room()
     }
 
-    pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
+    pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
         self.runs.slot()
     }
 
-    pub(super) fn commit(&mut self, bytes: usize, to: Route) {
-        self.runs.commit(bytes, to, 0);
+    pub(crate) fn commit(&mut self, bytes: usize, to: Route) {
+        self.runs.commit(bytes, to);
     }
 
     /// One system call per sequence of runs through the same socket, and one more per refused run.
-    pub(super) fn flush(&mut self, sockets: &[UdpSocket], turn: &mut Turn) {
+    pub(crate) fn flush(&mut self, sockets: &[UdpSocket], turn: &mut Turn) {
         let count = self.runs.count();
         (0..count).for_each(|run| self.runs.describe(run));
         let mut next = 0;

@@ -1,4 +1,6 @@
-//! io_uring: one system call per turn sends what was committed, sets receives up, and waits with a timeout.
+//! io_uring for what it is good at: one system call sets receives up and waits for all of them with a timeout. What was
+//! committed leaves by sendmmsg before that, as with [`Mmsg`](crate::Mmsg): a send through the ring was measured at a tenth
+//! more (`benches/RESULTS.md`), since the kernel imports each message anew.
 //!
 //! Receives are multishot: one request per socket, and the kernel picks a frame for each datagram from a ring of frames
 //! lent to it. In front of the datagram it writes a header and the sender's address, into the frame's headroom. Each turn
@@ -6,16 +8,14 @@
 //!
 //! # Memory the kernel may touch
 //!
-//! Requests outlive the turn that made them, so three things must stay where they are until the kernel is done: lent frames
-//! (their [`Memory`](sluice_frames::Memory) is kept, and the pool refuses access to them), the slots of sends and the
-//! structures that describe them, and the buffer that the waker's count is read into. All belong to [`rx::Receive`] and
-//! [`tx::Transmit`]. Closing or dropping the backend cancels every request and waits until the kernel has reported each of
-//! them as ended; only then is that memory let go. Should the kernel not do so in time (it has no reason to, except when a
+//! Requests outlive the turn that made them, so two things must stay where they are until the kernel is done: lent frames
+//! (their [`Memory`](sluice_frames::Memory) is kept, and the pool refuses access to them), and the buffer that the waker's
+//! count is read into. Both belong to [`rx::Receive`]. Closing or dropping the backend cancels every request and waits until
+//! the kernel has reported each of them as ended; only then is that memory let go. Should the kernel not do so in time (it has no reason to, except when a
 //! backend that ran on one thread is dropped on another, which the kernel refuses to serve), the memory is leaked instead.
 
 mod rx;
 mod sys;
-mod tx;
 
 use std::{io, mem::ManuallyDrop, net::UdpSocket, time::Duration};
 
@@ -23,7 +23,7 @@ use io_uring::{IoUring, cqueue};
 use sluice_frames::{Backend, Datagram, Pool, Route, Turn, Tx};
 use sys::Request;
 
-use crate::{Config, Waker, address};
+use crate::{Config, Waker, address, mmsg::tx};
 
 /// How long a request may take to end after it was cancelled, and how often that is waited for.
 const END_WAIT: Duration = Duration::from_millis(50);
@@ -35,9 +35,10 @@ pub struct Uring {
     waker: Waker,
     /// Whether requests may have been submitted.
     running: bool,
-    // Dropped by hand, once the kernel is done with what they own.
+    sockets: Vec<UdpSocket>,
+    transmit: tx::Transmit,
+    // Dropped by hand, once the kernel is done with what it owns.
     receive: ManuallyDrop<rx::Receive>,
-    transmit: ManuallyDrop<tx::Transmit>,
 }
 
 impl Uring {
@@ -47,10 +48,9 @@ impl Uring {
         let families = address::families(&sockets)?;
         let (ring, _) = sys::open(sockets.len(), config)?;
         let waker = Waker::new()?;
-        let receive = rx::Receive::new(&ring, &sockets, &waker, config.receive_frames)?;
-        let transmit = tx::Transmit::new(sockets, &families, config.transmit_slots, config.segments_max)?;
-        let (receive, transmit) = (ManuallyDrop::new(receive), ManuallyDrop::new(transmit));
-        Ok(Uring { ring, waker, running: false, receive, transmit })
+        let receive = ManuallyDrop::new(rx::Receive::new(&ring, &sockets, &waker, config.receive_frames)?);
+        let transmit = tx::Transmit::new(&families, config.transmit_slots, config.segments_max)?;
+        Ok(Uring { ring, waker, running: false, sockets, transmit, receive })
     }
 
     /// A handle with which any thread ends this backend's wait.
@@ -63,7 +63,6 @@ impl Uring {
         if !self.running {
             return true;
         }
-        self.transmit.queue(&mut self.ring);
         if sys::cancel(&mut self.ring).is_err() {
             return false;
         }
@@ -71,12 +70,11 @@ impl Uring {
             for completion in self.ring.completion() {
                 match Request::of(&completion) {
                     Request::Receive(socket) if !cqueue::more(completion.flags()) => self.receive.ended(socket),
-                    Request::Send(slot) => self.transmit.completed(slot, &completion, &mut Turn::default()),
                     Request::Listen => self.receive.unlisten(),
                     Request::Receive(_) | Request::Cancel => {}
                 }
             }
-            if self.receive.is_quiet() && self.transmit.is_quiet() {
+            if self.receive.is_quiet() {
                 self.running = false;
                 return true;
             }
@@ -109,14 +107,12 @@ impl Backend for Uring {
             sys::enable(&self.ring)?;
             self.running = true;
         }
-        self.transmit.queue(&mut self.ring);
+        self.transmit.flush(&self.sockets, &mut turn);
         self.receive.prepare(&mut self.ring, pool, &mut turn)?;
-        // Sends complete while they are submitted: what is waited for is one completion more.
-        sys::enter(&self.ring, self.transmit.in_flight() + 1, wait)?;
+        sys::enter(&self.ring, 1, wait)?;
         for completion in self.ring.completion() {
             match Request::of(&completion) {
                 Request::Receive(socket) => self.receive.completed(socket, &completion, pool, &mut turn, sink)?,
-                Request::Send(slot) => self.transmit.completed(slot, &completion, &mut turn),
                 Request::Listen => {
                     self.receive.unlisten();
                     turn.woken |= self.waker.heard();
@@ -137,12 +133,9 @@ impl Backend for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         if self.stop() {
-            // SAFETY: needed to free only what the kernel is done with. This is the only place that drops them, once, and
-            // nothing uses them afterwards.
-            unsafe {
-                ManuallyDrop::drop(&mut self.receive);
-                ManuallyDrop::drop(&mut self.transmit);
-            }
+            // SAFETY: needed to free only what the kernel is done with. This is the only place that drops it, once, and nothing
+            // uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.receive) };
         }
     }
 }
@@ -197,10 +190,11 @@ mod tests {
         let Some((mut uring, mut pool, to)) = start() else { return };
         uring.turn(&mut pool, Duration::ZERO, &mut release).unwrap();
         assert!(!uring.receive.is_quiet(), "a receive and the waker's read are under way");
-        // One send leaves with the cancellation, and its datagram is already there.
+        // A datagram is already there.
         uring.commit(3, to);
+        uring.transmit_only();
         assert!(uring.stop(), "the kernel reports the end of all of them");
-        assert!(uring.receive.is_quiet() && uring.transmit.is_quiet());
+        assert!(uring.receive.is_quiet());
         assert!(uring.turn(&mut pool, Duration::ZERO, &mut release).is_err(), "there is no way back");
         uring.close(&mut pool);
         assert_eq!(pool.free(), pool.capacity());
@@ -232,16 +226,7 @@ mod tests {
     impl Uring {
         /// Sends what was committed without receiving anything.
         fn transmit_only(&mut self) {
-            if !self.running {
-                sys::enable(&self.ring).unwrap();
-                self.running = true;
-            }
-            self.transmit.queue(&mut self.ring);
-            sys::enter(&self.ring, 1, Duration::ZERO).unwrap();
-            for completion in self.ring.completion() {
-                let Request::Send(slot) = Request::of(&completion) else { panic!("only sends are under way") };
-                self.transmit.completed(slot, &completion, &mut Turn::default());
-            }
+            self.transmit.flush(&self.sockets, &mut Turn::default());
         }
     }
 }

@@ -24,8 +24,6 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 pub(super) enum Request {
     /// Receiving from this socket.
     Receive(u8),
-    /// Sending this slot.
-    Send(u16),
     /// Reading the waker.
     Listen,
     Cancel,
@@ -36,9 +34,8 @@ impl Request {
     pub(super) fn number(self) -> u64 {
         match self {
             Request::Receive(socket) => u64::from(socket),
-            Request::Send(slot) => 1 << 32 | u64::from(slot),
-            Request::Listen => 2 << 32,
-            Request::Cancel => 3 << 32,
+            Request::Listen => 1 << 32,
+            Request::Cancel => 2 << 32,
         }
     }
 
@@ -46,8 +43,7 @@ impl Request {
         let number = completion.user_data();
         match number >> 32 {
             0 => Request::Receive(number as u8),
-            1 => Request::Send(number as u16),
-            2 => Request::Listen,
+            1 => Request::Listen,
             _ => Request::Cancel,
         }
     }
@@ -56,8 +52,8 @@ impl Request {
 /// Makes a ring with room for every request that may be under way, and says how it runs. It does nothing until
 /// [enabled](enable), so that it can be made on one thread and belong to another.
 pub(super) fn open(sockets: usize, config: &Config) -> io::Result<(IoUring, &'static str)> {
-    // One per slot, one per socket, the waker, the cancellation.
-    let submissions = (config.transmit_slots + sockets + 2).next_power_of_two() as u32;
+    // One per socket, the waker, the cancellation.
+    let submissions = (sockets + 2).next_power_of_two() as u32;
     let completions = (submissions * COMPLETIONS_PER_SUBMISSION)
         .max((config.receive_frames + submissions as usize).next_power_of_two() as u32);
     let builder = || {
