@@ -152,8 +152,16 @@ impl Pace {
             self.released.push_back(index);
         } else {
             egress.is_held = true;
-            self.held.push_back((now + self.hold, index));
+            self.held.push_back((self.until(now), index));
         }
+    }
+
+    /// When what is held from now on leaves: all holds end at multiples of half a hold, so that one wake-up serves many
+    /// receivers. None is longer than the hold, and none shorter than half of it.
+    fn until(&self, now: Micros) -> Micros {
+        let until = now + self.hold;
+        let grid_us = (self.hold.as_micros() as u64 / 2).max(1);
+        Micros(until.0 - until.0 % grid_us)
     }
 
     /// A receiver whose hold is over; its video is to be [released](Pace::release).

@@ -448,8 +448,8 @@ impl Session {
         if let (Some(audio), Some(period)) = (&mut self.audio, self.options.audio)
             && audio.next <= now
         {
-            // A late frame does not make the next one late.
-            audio.next = later.unwrap_or((audio.next + period).max(now));
+            // A late frame does not make the next one late, nor follow it within a tick of the media clock.
+            audio.next = later.unwrap_or((audio.next + period).max(now + period / 2));
             if later.is_none() {
                 audio.write(&mut self.publisher.rtc, now, since)?;
                 self.drain(true)?;
@@ -458,7 +458,7 @@ impl Session {
         if let (Some(video), Some(period)) = (&mut self.video, self.options.video)
             && video.next <= now
         {
-            video.next = later.unwrap_or((video.next + period).max(now));
+            video.next = later.unwrap_or((video.next + period).max(now + period / 2));
             if later.is_none() {
                 video.write(&mut self.publisher.rtc, now, since)?;
             }
