@@ -73,7 +73,10 @@ class Network:
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
         run("ip", "-n", SERVER, "link", "add", "sb-server0", "type", "veth", "peer", "name", "sb-load0", "netns", LOAD)
-        run("ip", "-n", LOAD, "link", "add", "sb-inner0", "type", "veth", "peer", "name", "sb-inner1")
+        # Both have one link address, as a server may send to where frames came from (AF_XDP does).
+        address = mac(LOAD, "sb-load0")
+        inner = ("sb-inner0", "address", address, "type", "veth", "peer", "name", "sb-inner1")
+        run("ip", "-n", LOAD, "link", "add", *inner)
         for name, device in ((SERVER, "sb-server0"), (LOAD, "sb-load0"), (LOAD, "sb-inner0"), (LOAD, "sb-inner1")):
             # Nothing may appear by itself: no IPv6 chatter, and enough queue for a burst.
             write(name, f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6", 1)
@@ -82,7 +85,7 @@ class Network:
         run("ip", "-n", LOAD, "address", "add", f"{LOAD_ADDRESS}/32", "dev", "sb-inner0")
         run("ip", "-n", LOAD, "route", "add", f"{SERVER_ADDRESS}/32", "dev", "sb-load0", "src", LOAD_ADDRESS)
         # What comes in through one device leaves through another: nobody can be asked for link addresses.
-        run("ip", "-n", SERVER, "neighbour", "add", LOAD_ADDRESS, "lladdr", mac(LOAD, "sb-inner0"), "dev", "sb-server0")
+        run("ip", "-n", SERVER, "neighbour", "add", LOAD_ADDRESS, "lladdr", address, "dev", "sb-server0")
         run("ip", "-n", LOAD, "neighbour", "add", SERVER_ADDRESS, "lladdr", mac(SERVER, "sb-server0"), "dev", "sb-load0")
         for device in ("all", "sb-inner0"):
             write(LOAD, f"/proc/sys/net/ipv4/conf/{device}/rp_filter", 0)

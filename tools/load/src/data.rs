@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use sctp_proto::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
-    PayloadProtocolIdentifier as Ppid, StreamEvent, TransportConfig,
+    PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, TransportConfig,
 };
 
 /// SCTP wants an address; DTLS has none to offer and nobody looks at it.
@@ -36,7 +36,9 @@ pub struct Channels {
 impl Channels {
     /// Begins an association, as DTLS clients do. None if the library refuses.
     pub fn new() -> Option<Channels> {
-        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), None);
+        let mut server = ServerConfig::new();
+        server.transport = Arc::new(TransportConfig::default().with_max_receive_buffer_size(RECEIVE_BUFFER_BYTES));
+        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), Some(Arc::new(server)));
         let mut config = ClientConfig::new();
         config.transport = Arc::new(
             TransportConfig::default()
@@ -51,10 +53,15 @@ impl Channels {
     /// A decrypted datagram.
     pub fn datagram(&mut self, now: Instant, datagram: &[u8]) {
         let datagram = Bytes::copy_from_slice(datagram);
-        if let Some((_, DatagramEvent::AssociationEvent(event))) =
-            self.endpoint.handle(now, NOWHERE, None, None, datagram)
-        {
-            self.association.handle_event(event);
+        match self.endpoint.handle(now, NOWHERE, None, None, datagram) {
+            Some((handle, DatagramEvent::AssociationEvent(event))) if handle == self.handle => {
+                self.association.handle_event(event);
+            }
+            // Some servers begin, too (LiveKit): then theirs is the association.
+            Some((handle, DatagramEvent::NewAssociation(association))) if !self.is_established => {
+                (self.handle, self.association) = (handle, association);
+            }
+            _ => {}
         }
     }
 
@@ -105,4 +112,41 @@ impl Channels {
             }
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_begins_as_well_gets_its_association() {
+        let mut channels = Channels::new().unwrap();
+        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), None);
+        let (_, mut server) = endpoint.connect(ClientConfig::new(), NOWHERE).unwrap();
+        let now = Instant::now();
+        let mut connected = false;
+        for _ in 0..10 {
+            while let Some(Payload::RawEncode(datagrams)) = server.poll_transmit(now).map(|t| t.payload) {
+                datagrams.iter().for_each(|datagram| channels.datagram(now, datagram));
+            }
+            let mut answers = Vec::new();
+            channels.drain(now, |datagram| answers.push(Bytes::copy_from_slice(datagram)));
+            for answer in answers {
+                // What the client began with is not for this endpoint, which takes no associations.
+                if answer[12] == INIT {
+                    continue;
+                }
+                if let Some((_, DatagramEvent::AssociationEvent(event))) =
+                    endpoint.handle(now, NOWHERE, None, None, answer)
+                {
+                    server.handle_event(event);
+                }
+            }
+            connected |= std::iter::from_fn(|| server.poll()).any(|event| matches!(event, Event::Connected));
+        }
+        assert!(connected && channels.is_established);
+    }
+
+    /// Type of the chunk that begins an association (RFC 9260 section 3.3.2).
+    const INIT: u8 = 1;
 }

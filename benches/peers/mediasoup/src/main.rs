@@ -9,7 +9,7 @@
 use std::{env, io::Write, net::IpAddr, num::NonZeroU32};
 
 use anyhow::Context;
-use mediasoup::prelude::*;
+use mediasoup::{prelude::*, types::srtp_parameters::SrtpParameters};
 
 const PAYLOAD_TYPE: u8 = 96;
 const SSRC: u32 = 0x5eed;
