@@ -35,6 +35,9 @@ pub struct Agent {
     controls: bool,
     tie_breaker: u64,
     candidates: Vec<Candidate>,
+    /// The candidate that answered first: the one that we name, where naming is ours. Naming every one (aggressive
+    /// nomination) lets a server with several addresses settle on another than we do.
+    choice: Option<SocketAddr>,
     selected: Option<SocketAddr>,
     /// The server has named the pair, or we have.
     is_nominated: bool,
@@ -69,6 +72,7 @@ impl Agent {
             controls,
             tie_breaker,
             candidates: Vec::new(),
+            choice: None,
             selected: None,
             is_nominated: false,
             heard: now,
@@ -88,7 +92,7 @@ impl Agent {
     /// New credentials of the server: it restarts ICE. The selected pair stays in use until another is found.
     pub fn restart(&mut self, local: IceCredentials, remote: IceCredentials, now: Micros) {
         (self.local, self.remote) = (local, remote);
-        self.is_nominated = false;
+        (self.choice, self.is_nominated) = (None, false);
         for candidate in &mut self.candidates {
             (candidate.next, candidate.pause) = (now, RETRY);
         }
@@ -129,7 +133,7 @@ impl Agent {
                 username: username.as_bytes(),
                 password: self.remote.pwd.as_bytes(),
                 priority: PRIORITY,
-                use_candidate: self.controls,
+                use_candidate: self.controls && self.choice == Some(candidate.address),
                 role: if self.controls {
                     Role::Controlling(self.tie_breaker)
                 } else {
@@ -158,10 +162,17 @@ impl Agent {
                 candidate.transaction = TransactionId(self.dice.random());
                 let address = candidate.address;
                 // Who does not control waits for the pair to be named: before, the other side listens for checks alone.
-                if self.controls && !self.is_nominated {
+                if !self.controls || self.is_nominated {
+                    return;
+                }
+                if self.choice == Some(address) {
                     self.is_nominated = true;
                     self.selected = Some(address);
                     candidate.next = now + CONSENT;
+                } else if self.choice.is_none() {
+                    self.choice = Some(address);
+                    candidate.next = now;
+                    self.tick(now, out);
                 }
             }
             Class::Error | Class::Indication => {}
@@ -204,6 +215,31 @@ mod tests {
         Agent::new(credentials(name), credentials(other), controls, Micros(0), SmallRng::seed_from_u64(controls.into()))
     }
 
+    #[test]
+    fn only_the_first_to_answer_is_named() {
+        let mut ours = agent("ours", "server", true);
+        let mut server = agent("server", "ours", false);
+        let (near, far, us) =
+            ("10.0.0.2:2".parse().unwrap(), "10.0.0.3:2".parse().unwrap(), "10.0.0.1:1".parse().unwrap());
+        ours.add(near, Micros(0));
+        ours.add(far, Micros(0));
+        let (mut checks, mut answers) = (Outbox::new(), Outbox::new());
+        ours.tick(Micros(0), &mut checks);
+        for (to, check) in std::mem::take(&mut checks) {
+            assert!(!Message::parse(&check).unwrap().use_candidate);
+            if to == far {
+                server.datagram(Micros(0), us, &check, &mut answers);
+            }
+        }
+        ours.datagram(Micros(0), far, &answers.pop_front().unwrap().1, &mut checks);
+        assert_eq!(ours.selected(), None, "it is not named yet");
+        let (to, check) = checks.pop_front().unwrap();
+        assert!(to == far && Message::parse(&check).unwrap().use_candidate);
+        server.datagram(Micros(0), us, &check, &mut answers);
+        ours.datagram(Micros(0), far, &answers.pop_front().unwrap().1, &mut checks);
+        assert_eq!(ours.selected(), Some(far));
+    }
+
     fn exchange(a: &mut Agent, b: &mut Agent, now: Micros) {
         let (at_a, at_b) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
         let (mut from_a, mut from_b) = (Outbox::new(), Outbox::new());
@@ -239,7 +275,7 @@ mod tests {
         assert_eq!((first.len(), later.len()), (1, 1), "it was repeated");
         server.datagram(Micros(0), "10.0.0.1:1".parse().unwrap(), &first[0].1, &mut answers);
         ours.datagram(Micros(3_500_000), "10.0.0.2:2".parse().unwrap(), &answers[0].1, &mut later);
-        assert_eq!(ours.selected(), Some("10.0.0.2:2".parse().unwrap()));
+        assert_eq!(ours.choice, Some("10.0.0.2:2".parse().unwrap()));
     }
 
     #[test]

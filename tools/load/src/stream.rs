@@ -10,6 +10,9 @@ use crate::measure::{Counters, Kind};
 /// Packets that are told from duplicates, counted back from the newest. Lowering it counts late repairs as duplicates.
 const WINDOW: u64 = 1024;
 
+/// What extended sequence numbers begin with: one round above zero, so that a packet before the first has a number, too.
+const ROUND: u64 = 1 << 16;
+
 /// Missing packets that are remembered. A longer gap is an outage that no repair fills.
 const MISSING_MAX: usize = 256;
 
@@ -132,8 +135,7 @@ impl Stream {
 
     fn note(&mut self, now: Micros, sequence: u16, is_repair: bool) -> Arrival {
         let Some(first) = self.first else {
-            // One round above zero, so that an earlier packet has a number, too.
-            let index = 1 << 16 | u64::from(sequence);
+            let index = ROUND | u64::from(sequence);
             (self.first, self.highest) = (Some(index), index);
             self.mark(index);
             self.arrived += 1;
@@ -285,7 +287,7 @@ impl Stream {
             ssrc: self.ssrc,
             fraction_lost,
             cumulative_lost,
-            highest_sequence: self.highest as u32,
+            highest_sequence: (self.highest - ROUND) as u32,
             jitter: self.jitter as u32,
             last_sr,
             delay_since_last_sr,
@@ -399,6 +401,7 @@ mod tests {
         stream.on_sender_report(at(1000), 0x1234_5678_9ABC_DEF0);
         let first = stream.report(at(1500)).unwrap();
         assert_eq!((first.fraction_lost, first.cumulative_lost), (64, 25));
+        assert_eq!(first.highest_sequence, 99, "no round has passed");
         assert_eq!((first.last_sr, first.delay_since_last_sr), (0x5678_9ABC, 32_768));
         for sequence in 100..200 {
             stream.arrive(at(0), sequence, 0);
