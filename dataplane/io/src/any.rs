@@ -46,7 +46,7 @@ impl Default for Config {
     }
 }
 
-/// More slots than anybody has use for; with it, every request fits io_uring's largest queue.
+/// More slots than anybody has use for: 16 MiB of them.
 const TRANSMIT_SLOTS_MAX: usize = 8192;
 
 /// More would not fit io_uring's buffer numbers.

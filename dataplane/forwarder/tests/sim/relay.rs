@@ -1,4 +1,6 @@
 //! A call on two forwarders: one decrypts, both have receivers, and between them is a way that loses what the test says.
+//!
+//! Longer than other files: the two forwarders and the way between them are most of it, and each test is about all three.
 
 use proptest::prelude::*;
 use sluice_forwarder::{Input, Output, Relay, Remote};
