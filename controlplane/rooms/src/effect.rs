@@ -12,6 +12,8 @@ use crate::{NodeId, ReplyId, SocketId};
 pub enum Effect {
     /// Send a message to a client.
     Send { socket: SocketId, message: proto::signal_response::Message },
+    /// Send the same message to several clients.
+    Tell { sockets: Vec<SocketId>, message: proto::signal_response::Message },
     /// Close a socket after what was sent on it before. It is not reported back by `SocketClosed`.
     Close { socket: SocketId, reason: CloseReason },
     /// Sign a fresh token from these claims and send it as `refresh_token`.

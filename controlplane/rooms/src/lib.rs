@@ -16,6 +16,7 @@ mod dice;
 pub mod effect;
 mod join;
 pub mod limits;
+mod news;
 mod nodes;
 mod note;
 mod participant;
@@ -149,6 +150,8 @@ impl Rooms {
                         room.participant_due(&mut self.shared, key);
                     }
                 }
+                // Looking at the room tells it.
+                Waiter::News(call) => drop(self.touched.insert(call)),
                 Waiter::Node(node) => self.node_due(&node),
             }
         }

@@ -104,6 +104,12 @@ pub const NONCES_MAX: usize = 256;
 pub const WISHES_MAX: usize = 4_096;
 /// Bytes of one `update`; LiveKit splits at the same size because some clients' sockets do not take larger messages.
 pub const UPDATE_BYTES_MAX: usize = 128 << 10;
+/// People in a room up to which everybody is told of every change at once.
+pub const NEWS_AT_ONCE: usize = 50;
+/// In a larger room, the time between two rounds of news for each person in it: a millisecond bounds what a room costs to a
+/// thousand messages a second of each kind. Raising it makes large rooms cheaper when many join, lowering it shows people
+/// there sooner.
+pub const NEWS_PERIOD: Duration = Duration::from_millis(1);
 /// Nodes that may be known.
 pub const NODES_MAX: usize = 1_024;
 /// Media sections of a subscriber connection that may be live: what browsers were seen to take. More subscriptions than

@@ -158,10 +158,11 @@ impl Room {
             return;
         }
         let info = ConnectionQualityInfo { participant_sid: participant.sid.clone(), quality: quality as i32, score };
-        let hidden = participant.permission.hidden;
-        for receiver in self.participants.values().filter(|receiver| !hidden || receiver.key == key) {
-            let update = ConnectionQualityUpdate { updates: vec![info.clone()] };
-            shared.out.send(receiver.socket, Message::ConnectionQuality(update));
+        if participant.permission.hidden {
+            let update = ConnectionQualityUpdate { updates: vec![info] };
+            shared.out.send(participant.socket, Message::ConnectionQuality(update));
+        } else {
+            self.news.rate(info);
         }
     }
 
@@ -176,6 +177,12 @@ impl Room {
             let loudest = heard.entry(participant.sid.clone()).or_default();
             *loudest = loudest.max(level);
         }
+        // In a large room the loudness of those who are heard anyway is told less often.
+        let now = shared.now.monotonic;
+        let same = heard.keys().eq(self.speaking.keys());
+        if same && self.levels_at.is_some_and(|at| at + self.news_period() > now) {
+            return;
+        }
         let changed = heard.iter().filter(|&(sid, level)| self.speaking.get(sid) != Some(level));
         let mut changes: Vec<SpeakerInfo> =
             changed.map(|(sid, &level)| SpeakerInfo { sid: sid.clone(), level, active: true }).collect();
@@ -185,10 +192,10 @@ impl Room {
         if changes.is_empty() {
             return;
         }
-        for receiver in self.participants.values().filter(|participant| participant.permission.can_subscribe) {
-            let message = SpeakersChanged { speakers: changes.clone() };
-            shared.out.send(receiver.socket, Message::SpeakersChanged(message));
-        }
+        self.levels_at = Some(now);
+        let listening = self.participants.values().filter(|participant| participant.permission.can_subscribe);
+        let sockets = listening.filter_map(|participant| participant.socket).collect();
+        shared.out.tell(sockets, Message::SpeakersChanged(SpeakersChanged { speakers: changes }));
     }
 
     /// Tells one who just came who is heard.

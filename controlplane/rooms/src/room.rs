@@ -14,6 +14,7 @@ use sluice_messages::{CallId, DataTrackId, Key, Op, TrackId};
 use crate::{
     CloseReason, NodeId, Notice,
     limits::DEPARTED_MAX,
+    news::News,
     participant::{Participant, ParticipantKey},
     shared::Shared,
     timers::Waiter,
@@ -40,9 +41,12 @@ pub(crate) struct Room {
     pub(crate) departed: VecDeque<(Duration, ParticipantInfo)>,
     /// Who is heard, by participant sid, with the level clients were told.
     pub(crate) speaking: BTreeMap<String, f32>,
+    /// When clients were told of levels last.
+    pub(crate) levels_at: Option<Duration>,
     /// Nonces of API data packets.
     pub(crate) nonces: VecDeque<Vec<u8>>,
     pub(crate) changes: Changes,
+    pub(crate) news: News,
 }
 
 /// What `CreateRoom` or a token's room configuration decides; unset: as the server is configured.
@@ -122,8 +126,10 @@ impl Room {
             data_tracks: HashMap::new(),
             departed: VecDeque::new(),
             speaking: BTreeMap::new(),
+            levels_at: None,
             nonces: VecDeque::new(),
             changes: Changes::default(),
+            news: News::default(),
         }
     }
 
@@ -264,6 +270,7 @@ impl Room {
             self.identities.remove(participant.identity());
         }
         self.changes.updates.remove(&key);
+        self.news.forget(key);
         self.changes.receivers.remove(&key);
         self.changes.handles.remove(&key);
         self.changes.notes.remove(&key);

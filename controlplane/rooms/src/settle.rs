@@ -1,27 +1,19 @@
 //! After a command: everybody is told of everything that changed, once. Updates go before the offers that carry the tracks
 //! they describe, since clients drop media of participants they do not know.
 
-use livekit_protocol::{ParticipantInfo, ParticipantUpdate, RoomUpdate, signal_response::Message};
+use livekit_protocol::ParticipantInfo;
 use prost::Message as _;
 use sluice_messages::{Entry, Note};
 
 use crate::{
     limits::{NOTE_PERIOD, UPDATE_BYTES_MAX},
-    participant::ParticipantKey,
     room::Room,
     shared::Shared,
 };
 
 impl Room {
     pub(crate) fn settle(&mut self, shared: &mut Shared) {
-        self.settle_updates(shared);
-        if std::mem::take(&mut self.changes.room) {
-            let room = self.info(shared);
-            for participant in self.participants.values().filter(|p| !self.changes.fresh.contains(&p.key)) {
-                let update = RoomUpdate { room: Some(room.clone()) };
-                shared.out.send(participant.socket, Message::RoomUpdate(update));
-            }
-        }
+        self.settle_news(shared);
         for receiver in std::mem::take(&mut self.changes.handles) {
             self.tell_handles(shared, receiver);
         }
@@ -33,31 +25,6 @@ impl Room {
             self.weigh_demand(shared, owner, id);
         }
         self.settle_notes(shared);
-    }
-
-    fn settle_updates(&mut self, shared: &mut Shared) {
-        let updates = std::mem::take(&mut self.changes.updates);
-        let left = std::mem::take(&mut self.changes.left);
-        let mut infos: Vec<(ParticipantKey, bool, bool, ParticipantInfo)> = Vec::with_capacity(updates.len());
-        for (key, own) in updates {
-            let Some(participant) = self.participants.get_mut(&key) else { continue };
-            participant.version += 1;
-            infos.push((key, own, participant.permission.hidden, participant.info()));
-        }
-        if infos.is_empty() && left.is_empty() {
-            return;
-        }
-        for receiver in self.participants.values().filter(|participant| participant.socket.is_some()) {
-            let fresh = self.changes.fresh.contains(&receiver.key);
-            let told = |&&(key, own, hidden, _): &&(ParticipantKey, bool, bool, _)| {
-                if key == receiver.key { own } else { !hidden && !fresh }
-            };
-            let news = infos.iter().filter(told).map(|(_, _, _, info)| info);
-            let gone = left.iter().filter(|info| !fresh && info.sid != receiver.sid);
-            for participants in split(gone.chain(news).cloned().collect()) {
-                shared.out.send(receiver.socket, Message::Update(ParticipantUpdate { participants }));
-            }
-        }
     }
 
     fn settle_notes(&mut self, shared: &mut Shared) {

@@ -107,6 +107,15 @@ impl Out {
         }
     }
 
+    /// The same to several: it is encoded once.
+    pub(crate) fn tell(&mut self, sockets: Vec<SocketId>, message: Message) {
+        match sockets[..] {
+            [] => {}
+            [socket] => self.send(Some(socket), message),
+            _ => self.rest.push(Effect::Tell { sockets, message }),
+        }
+    }
+
     pub(crate) fn close(&mut self, socket: SocketId, reason: CloseReason) {
         self.rest.push(Effect::Close { socket, reason });
     }

@@ -20,6 +20,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Waiter {
     Room(CallId),
+    News(CallId),
     Participant(CallId, ParticipantKey),
     Node(NodeId),
 }

@@ -2,14 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use livekit_protocol::signal_response;
 use sluice_messages::{Down, Event, Hello, Op, SendData, Up};
 use sluice_rooms::{
     ApiAnswer, ApiCall, ApiError, Command, Effect, NodeId, NodeState, Notice, Now, ReplyId, Rooms, SocketId,
 };
+use sluice_signal::frame;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -46,7 +49,19 @@ pub(crate) enum Input {
 /// What a socket's task is told.
 pub(crate) enum Outgoing {
     Message(Box<signal_response::Message>),
-    Close { code: u16, reason: String },
+    /// One that others get, too.
+    Common(Arc<Common>),
+    Close {
+        code: u16,
+        reason: String,
+    },
+}
+
+/// A message for several clients, encoded once for nearly all of them.
+pub(crate) struct Common {
+    pub(crate) binary: Bytes,
+    /// For those who write text frames.
+    pub(crate) message: signal_response::Message,
 }
 
 /// Makes the queue for a socket.
@@ -173,6 +188,7 @@ impl Actor {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Send { socket, message } => self.send(socket, message),
+            Effect::Tell { sockets, message } => self.tell(&sockets, message),
             Effect::Close { socket, reason } => {
                 if let Some(outgoing) = self.sockets.remove(&socket) {
                     // A full queue means a client that does not read: dropping the queue closes its socket.
@@ -203,8 +219,19 @@ impl Actor {
     }
 
     fn send(&mut self, socket: SocketId, message: signal_response::Message) {
+        self.queue(socket, Outgoing::Message(Box::new(message)));
+    }
+
+    fn tell(&mut self, sockets: &[SocketId], message: signal_response::Message) {
+        let common = Arc::new(Common { binary: frame::binary(message.clone()).into(), message });
+        for &socket in sockets {
+            self.queue(socket, Outgoing::Common(common.clone()));
+        }
+    }
+
+    fn queue(&mut self, socket: SocketId, message: Outgoing) {
         let Some(outgoing) = self.sockets.get(&socket) else { return };
-        if outgoing.try_send(Outgoing::Message(Box::new(message))).is_err() {
+        if outgoing.try_send(message).is_err() {
             // The socket's task sees its queue closed, closes the connection and reports it.
             metrics::counter!("sluice_sockets_slow_total").increment(1);
             self.sockets.remove(&socket);

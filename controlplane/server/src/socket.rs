@@ -7,6 +7,7 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
+use livekit_protocol::signal_response;
 use sluice_rooms::{Command, SocketClosed, SocketId};
 use sluice_signal::frame::{self, Frame, FrameError, Mode};
 use tokio::{
@@ -148,18 +149,27 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, message: Outgoing, mode
             close(sink, code, &reason).await;
             return Written::Closed;
         }
-        Outgoing::Message(message) => match frame::encode(*message, mode) {
-            Ok(Frame::Binary(bytes)) => Message::Binary(bytes.into()),
-            Ok(Frame::Text(text)) => Message::Text(text.into()),
-            Err(error) => {
-                tracing::error!(%error, "a message for a client cannot be encoded");
-                return Written::Sent;
-            }
+        Outgoing::Message(message) => encoded(*message, mode),
+        Outgoing::Common(common) => match mode {
+            Mode::Binary => Some(Message::Binary(common.binary.clone())),
+            Mode::Text => encoded(common.message.clone(), mode),
         },
     };
+    let Some(message) = message else { return Written::Sent };
     match timeout(WRITE_TIMEOUT, sink.send(message)).await {
         Ok(Ok(())) => Written::Sent,
         _ => Written::Failed,
+    }
+}
+
+fn encoded(message: signal_response::Message, mode: Mode) -> Option<Message> {
+    match frame::encode(message, mode) {
+        Ok(Frame::Binary(bytes)) => Some(Message::Binary(bytes.into())),
+        Ok(Frame::Text(text)) => Some(Message::Text(text.into())),
+        Err(error) => {
+            tracing::error!(%error, "a message for a client cannot be encoded");
+            None
+        }
     }
 }
 

@@ -54,12 +54,16 @@ pub fn decode_text(text: &str) -> Result<Option<signal_request::Message>, FrameE
     Ok(serde_json::from_str::<SignalRequest>(text)?.message)
 }
 
+/// Encodes a message for a binary frame.
+pub fn binary(message: signal_response::Message) -> Vec<u8> {
+    SignalResponse { message: Some(message) }.encode_to_vec()
+}
+
 /// Encodes a message in the mode of its client.
 pub fn encode(message: signal_response::Message, mode: Mode) -> Result<Frame, FrameError> {
-    let response = SignalResponse { message: Some(message) };
     Ok(match mode {
-        Mode::Binary => Frame::Binary(response.encode_to_vec()),
-        Mode::Text => Frame::Text(serde_json::to_string(&response)?),
+        Mode::Binary => Frame::Binary(binary(message)),
+        Mode::Text => Frame::Text(serde_json::to_string(&SignalResponse { message: Some(message) })?),
     })
 }
 

@@ -101,6 +101,12 @@ impl World {
                     assert!(!self.closed.contains_key(&socket), "sent on a closed socket: {message:?}");
                     self.inbox.entry(socket).or_default().push(message);
                 }
+                Effect::Tell { sockets, message } => {
+                    for socket in sockets {
+                        assert!(!self.closed.contains_key(&socket), "told on a closed socket: {message:?}");
+                        self.inbox.entry(socket).or_default().push(message.clone());
+                    }
+                }
                 Effect::Close { socket, reason } => drop(self.closed.insert(socket, reason)),
                 Effect::RefreshToken { socket, claims } => drop(self.tokens.insert(socket, *claims)),
                 Effect::Reply { result, .. } => answer = Some(result),
