@@ -13,6 +13,7 @@ use sluice_node::{BackendPreference, LinkConfig, NodeConfig};
 use sluice_server::{
     Keys, ServerConfig,
     certs::{self, Paths},
+    link::Watch,
 };
 
 use crate::cli::{Backend, Common, Front, Media, TlsChoice};
@@ -121,13 +122,14 @@ impl Control {
     }
 
     /// Settings of a server whose nodes dial `link`.
-    pub fn server(&self, link: SocketAddr, certs: Paths) -> ServerConfig {
+    pub fn server(&self, link: SocketAddr, watch: Watch, certs: Paths) -> ServerConfig {
         ServerConfig {
             listen: self.listen.clone(),
             tls: self.tls.clone(),
             keys: self.mode.keys.clone(),
             development: self.mode.development,
             link,
+            watch,
             certs,
             store: self.data.join("store"),
             rooms: self.rooms.clone(),

@@ -1,7 +1,7 @@
 //! `sluice control` and `sluice certs`.
 
 use anyhow::Context;
-use sluice_server::{Server, certs};
+use sluice_server::{Server, certs, link::Watch};
 
 use crate::{
     cli::{CertsOptions, ControlOptions},
@@ -23,7 +23,7 @@ pub fn run(options: ControlOptions) -> anyhow::Result<()> {
             folder.display()
         );
     }
-    let server = control.server(link, paths);
+    let server = control.server(link, Watch::FAST, paths);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let server = Server::start(server).await?;

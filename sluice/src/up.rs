@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use sluice_node::Node;
-use sluice_server::{Server, certs};
+use sluice_server::{Server, certs, link::Watch};
 
 use crate::{
     check,
@@ -22,7 +22,7 @@ pub fn run(options: UpOptions) -> anyhow::Result<()> {
     let folder = control.data.join("certs");
     certs::make(&folder, &["control", NODE])?;
     // Any free port: the node inside is told it.
-    let server = control.server(([127, 0, 0, 1], 0).into(), certs::Paths::new(&folder, "control"));
+    let server = control.server(([127, 0, 0, 1], 0).into(), Watch::CALM, certs::Paths::new(&folder, "control"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let server = Server::start(server).await?;

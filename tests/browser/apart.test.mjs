@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { Person, apart, browser, story } from './support.mjs';
+import { Person, browser, cluster, story } from './support.mjs';
 
 let server;
 let chrome;
 
 before(async () => {
-  server = await apart();
+  server = await cluster(['one']);
   chrome = await browser();
 });
 

@@ -149,32 +149,45 @@ export async function crowd(url, room, count) {
   return people;
 }
 
-/** Control and node as separate processes on free ports. */
-export async function apart() {
-  const [http, link, media] = [await freeTcp(), await freeUdp(), await freeUdp()];
+/** A control and some nodes as separate processes on free ports. */
+export async function cluster(names) {
+  const [http, link] = [await freeTcp(), await freeUdp()];
   const data = mkdtempSync(join(tmpdir(), 'sluice-test-'));
   const certs = join(data, 'certs');
-  const made = new Process(binary, ['certs', certs, '--node', 'one']);
+  const made = new Process(binary, ['certs', certs, ...names.flatMap((name) => ['--node', name])]);
   await made.exited;
   const control = () =>
     new Process(binary, [
       'control', '--listen', `127.0.0.1:${http}`, '--link', `127.0.0.1:${link}`, '--certs', certs, '--data', data,
     ]);
-  const node = new Process(binary, [
-    'node', '--name', 'one', '--control', `127.0.0.1:${link}`, '--certs', certs, '--media', `127.0.0.1:${media}`,
-  ]);
-  const parts = { control: control(), node };
-  await parts.control.line(/a node is linked/);
+  const parts = { control: control(), nodes: {} };
+  const media = {};
+  const startNode = async (name) => {
+    media[name] ??= await freeUdp();
+    parts.nodes[name] = new Process(
+      binary,
+      [
+        'node', '--name', name, '--control', `127.0.0.1:${link}`, '--certs', certs, '--media', `127.0.0.1:${media[name]}`,
+        '--data', join(data, name), '--workers', '1',
+      ],
+      { name },
+    );
+    await parts.control.line(new RegExp(`a node is linked.*node="${name}"`));
+  };
+  for (const name of names) await startNode(name);
   return {
     url: `http://localhost:${http}`,
     parts,
+    media,
+    startNode,
+    output: () => [...parts.control.output, ...Object.values(parts.nodes).flatMap((node) => node.output.slice(-15))],
     async restartControl() {
       await parts.control.kill();
       parts.control = control();
       await parts.control.line(/a node is linked/);
     },
     async stop() {
-      await Promise.all([parts.control.kill(), node.kill()]);
+      await Promise.all([parts.control, ...Object.values(parts.nodes)].map((part) => part.kill()));
       rmSync(data, { recursive: true, force: true });
     },
   };
@@ -303,7 +316,7 @@ export async function story(name, server, people, body) {
       await person.screenshot(`failed-${name}-${person.name}`).catch(() => {});
       error.message += `\n-- ${person.name}:\n${person.console.slice(-15).join('\n')}`;
     }
-    const output = server.process?.output ?? [...server.parts.control.output, ...server.parts.node.output];
+    const output = server.process?.output ?? server.output();
     error.message += `\n-- server:\n${output.slice(-40).join('\n')}`;
     throw error;
   } finally {

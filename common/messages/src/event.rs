@@ -59,6 +59,8 @@ pub enum Failure {
 pub struct LayerLive {
     pub encoding: u8,
     pub ssrc: u32,
+    /// SSRC of its retransmissions, once seen.
+    pub rtx_ssrc: Option<u32>,
 }
 
 /// Somebody heard.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Entry, Event, Fingerprint, Op, TransportId};
 
 /// Raised with every change of a type on the link; both sides refuse another version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Longest message in bytes. Raising it lets a snapshot of a larger node through, lowering it bounds what a broken peer
 /// can make us allocate.
@@ -22,25 +22,13 @@ pub enum Down {
     /// Ask for the table as it is. Sent first by a control that does not know the node's calls.
     Dump,
     /// This is the whole table; what is not in it goes.
-    Snapshot {
-        epoch: u64,
-        sequence: u64,
-        entries: Vec<Entry>,
-    },
+    Snapshot { epoch: u64, sequence: u64, entries: Vec<Entry> },
     /// Changes in order. `sequence` is one more than the last of this epoch.
-    Delta {
-        epoch: u64,
-        sequence: u64,
-        ops: Vec<Op>,
-    },
+    Delta { epoch: u64, sequence: u64, ops: Vec<Op> },
     /// Deliver a data packet now; nothing is kept.
-    Send {
-        epoch: u64,
-        data: SendData,
-    },
-    Ping {
-        nonce: u64,
-    },
+    Send { epoch: u64, data: SendData },
+    /// A sign of life, to be answered at once; the next follows after the period.
+    Ping { nonce: u64, period_ms: u32 },
 }
 
 /// From node to control.
@@ -182,7 +170,7 @@ mod tests {
     #[test]
     fn garbage_and_trailing_bytes_are_refused() {
         assert!(decode::<Down>(&[0xff; 40]).is_err());
-        let mut bytes = encode(&Down::Ping { nonce: 1 }).unwrap();
+        let mut bytes = encode(&Down::Ping { nonce: 1, period_ms: 100 }).unwrap();
         bytes.push(0);
         assert!(decode::<Down>(&bytes[4..]).is_err());
     }

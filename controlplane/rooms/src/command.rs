@@ -46,8 +46,10 @@ pub enum Command {
     NodeUp { hello: Hello, state: Option<NodeState> },
     /// A node reports.
     NodeEvent { node: NodeId, event: Event },
-    /// The link to a node is gone. Media may still flow: nothing is removed until a grace period is over.
+    /// The link to a node is gone. Media may still flow: its calls stay there.
     NodeDown { node: NodeId },
+    /// A node whose link is gone is dead, or has been kept from forwarding: its calls go on elsewhere.
+    NodeLost { node: NodeId },
     /// A deadline that [`crate::Rooms::wake`] named may be over.
     Tick,
 }

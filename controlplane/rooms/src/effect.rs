@@ -194,6 +194,12 @@ pub enum Notice {
         reason: String,
         unsaid: u32,
     },
+    /// These many rooms and participants of a node went on elsewhere.
+    Relocated {
+        node: String,
+        rooms: usize,
+        participants: usize,
+    },
     /// A node gave back these many rooms and participants.
     Restored {
         node: String,

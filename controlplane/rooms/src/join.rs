@@ -217,6 +217,8 @@ impl Room {
             away_since: None,
             was_connected: false,
             broken: false,
+            moved_at: None,
+            urged: false,
             simulate: None,
             rating: Rating::default(),
             complaints: Complaints::default(),

@@ -22,6 +22,7 @@ mod note;
 mod participant;
 mod publish;
 mod quality;
+mod relocate;
 mod resume;
 mod room;
 mod session;
@@ -96,6 +97,7 @@ impl Rooms {
             Command::NodeUp { hello, state } => self.node_up(hello, state),
             Command::NodeEvent { node, event } => self.node_event(&node, event),
             Command::NodeDown { node } => self.node_down(&node),
+            Command::NodeLost { node } => self.node_lost(&node),
             Command::Tick => {}
         }
         self.due();
@@ -152,7 +154,6 @@ impl Rooms {
                 }
                 // Looking at the room tells it.
                 Waiter::News(call) => drop(self.touched.insert(call)),
-                Waiter::Node(node) => self.node_due(&node),
             }
         }
     }

@@ -129,6 +129,8 @@ pub const NOTE_PERIOD: Duration = Duration::from_secs(1);
 /// A layer that nobody wants any more is still asked for this long, so that a resume or a page turn does not stall it.
 /// Raising it costs publishers upstream, lowering it costs viewers a wait for a key frame.
 pub const DEMAND_HOLD: Duration = Duration::from_secs(5);
-/// A node whose link is down for this long is given up if there is another one: its calls start anew there. Raising it keeps
-/// calls whose media still flows, lowering it restarts dead ones earlier.
-pub const NODE_GRACE: Duration = Duration::from_secs(30);
+/// A client whose call has moved to another node and that has not arrived after this time has to resume with new ICE
+/// credentials. Raising it waits for slow clients, lowering it ends the silence of those that got lost sooner.
+pub const MOVE_PATIENCE: Duration = Duration::from_secs(3);
+/// A client that has not arrived after this time, though it was told to resume, starts anew.
+pub const MOVE_RESTART: Duration = Duration::from_secs(15);

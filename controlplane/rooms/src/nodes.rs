@@ -8,7 +8,7 @@ use sluice_signal::NodeInfo;
 
 use crate::{
     NodeId, NodeState, Notice, Rooms,
-    limits::{NODE_GRACE, NODES_MAX},
+    limits::NODES_MAX,
     note::{self, ParticipantNote, RoomNote},
     participant::{ParticipantKey, Subscription},
     room::{Leave, Room},
@@ -19,18 +19,19 @@ use crate::{
 impl Rooms {
     pub(crate) fn node_up(&mut self, hello: Hello, state: Option<NodeState>) {
         let id = NodeId(hello.node.clone());
-        let now = self.shared.now.monotonic;
-        let info = NodeInfo { fingerprint: hello.fingerprint, candidates: hello.addresses };
+        let info = NodeInfo { fingerprint: hello.fingerprint, candidates: hello.addresses, generation: 0 };
         let old = self.shared.nodes.get(&id);
         if old.is_none() && self.shared.nodes.len() >= NODES_MAX {
             return;
         }
-        // A node that shows another certificate or has an empty table was restarted: its DTLS associations are gone.
-        let lost = hello.entries == 0 || old.is_some_and(|old| old.info.fingerprint != info.fingerprint);
-        self.shared.nodes.insert(id.clone(), Node { info, down_since: None });
-        self.shared.deadlines.forget(&Waiter::Node(id.clone()));
+        // A node that shows another certificate or has an empty table was restarted: its DTLS associations are gone. Clients
+        // renew theirs where the certificate is another one, and would keep them where it is not.
+        let renewed = old.is_some_and(|old| old.info.fingerprint != info.fingerprint);
+        self.shared.nodes.insert(id.clone(), Node { info, down_since: None, lost: false });
         self.shared.out.snapshots.insert(id.clone());
-        if lost {
+        if renewed {
+            self.relocate_onto(&id);
+        } else if hello.entries == 0 {
             self.restart_all(&id);
         }
         let events = match state {
@@ -43,31 +44,21 @@ impl Rooms {
         for event in events {
             self.node_event(&id, event);
         }
-        for (other, node) in self.shared.nodes.iter().filter(|(other, _)| **other != id) {
-            if let Some(since) = node.down_since {
-                self.shared.deadlines.no_later(Waiter::Node(other.clone()), now.max(since + NODE_GRACE));
-            }
-        }
+        self.evacuate_lost();
     }
 
     pub(crate) fn node_down(&mut self, id: &NodeId) {
         let now = self.shared.now.monotonic;
         let Some(node) = self.shared.nodes.get_mut(id) else { return };
         node.down_since.get_or_insert(now);
-        self.shared.deadlines.no_later(Waiter::Node(id.clone()), now + NODE_GRACE);
     }
 
-    /// A node is away for long. If there is another one its calls start anew there; otherwise their media may still flow.
-    pub(crate) fn node_due(&mut self, id: &NodeId) {
-        if self.shared.nodes.get(id).is_none_or(|node| node.down_since.is_none()) || !self.ready() {
-            return;
+    fn relocate_onto(&mut self, id: &NodeId) {
+        let Rooms { rooms, shared, touched, .. } = self;
+        for (&call, room) in rooms.iter_mut().filter(|(_, room)| room.node.as_ref() == Some(id)) {
+            touched.insert(call);
+            room.relocate(shared, id.clone());
         }
-        for (&call, room) in self.rooms.iter_mut().filter(|(_, room)| room.node.as_ref() == Some(id)) {
-            room.dismiss_all(&mut self.shared, Leave::reconnect(DisconnectReason::Migration));
-            room.node = None;
-            self.touched.insert(call);
-        }
-        self.shared.nodes.remove(id);
     }
 
     fn restart_all(&mut self, id: &NodeId) {

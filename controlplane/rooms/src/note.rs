@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// First byte of a note. Notes of another version are not read: their clients start anew.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Updates that clients may have seen after a note was written: versions must not go back.
 const VERSION_STEP: u32 = 100;
@@ -43,6 +43,7 @@ pub(crate) struct RoomNote {
     settings: Settings,
     created_at_ms: i64,
     was_joined: bool,
+    moves: u32,
 }
 
 /// Messages of LiveKit are kept as protobuf, claims as JSON: their own formats.
@@ -112,6 +113,7 @@ impl Room {
             settings: self.settings.clone(),
             created_at_ms: self.created_at_ms,
             was_joined: self.was_joined,
+            moves: self.moves,
         })
     }
 }
@@ -125,6 +127,7 @@ impl RoomNote {
         room.settings = self.settings;
         room.created_at_ms = self.created_at_ms;
         room.was_joined = self.was_joined;
+        room.moves = self.moves;
         room.node = Some(node);
         room
     }
@@ -240,6 +243,8 @@ impl ParticipantNote {
             away_since: Some(now),
             was_connected: self.was_connected,
             broken: false,
+            moved_at: None,
+            urged: false,
             simulate: None,
             rating: Rating::default(),
             complaints: Complaints::default(),

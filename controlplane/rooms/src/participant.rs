@@ -61,6 +61,10 @@ pub(crate) struct Participant {
     pub(crate) was_connected: bool,
     /// Its media cannot come back: only a new join helps.
     pub(crate) broken: bool,
+    /// When its call went to another node, until it has arrived there.
+    pub(crate) moved_at: Option<std::time::Duration>,
+    /// It was told to resume since it did not arrive.
+    pub(crate) urged: bool,
     /// What to do at the next resume, for tests of clients.
     pub(crate) simulate: Option<Simulate>,
 

@@ -6,7 +6,7 @@ use livekit_protocol::{
     signal_response::Message,
 };
 use prost::Message as _;
-use sluice_messages::{Codec as MediaCodec, Data, Entry, Ice, Key, Kind, Op, Track, TrackId};
+use sluice_messages::{Codec as MediaCodec, Data, Encoding, Entry, Ice, Key, Kind, Op, Track, TrackId};
 use sluice_signal::{PendingTrack, PublishedMedia, Publisher};
 
 use crate::{
@@ -92,7 +92,7 @@ impl Room {
     /// An offer of the client: answered, then what it shows goes live and what it lacks ends.
     pub(crate) fn offer(&mut self, shared: &mut Shared, key: ParticipantKey, offer: SessionDescription) {
         let Some(node) = self.node.clone() else { return };
-        let Some(node_info) = shared.nodes.get(&node).map(|node| node.info.clone()) else { return };
+        let Some(node_info) = self.node_info(shared) else { return };
         self.open_publisher(shared, key);
         let fresh = shared.dice.ice();
         let Some(participant) = self.participants.get_mut(&key) else { return };
@@ -211,7 +211,7 @@ impl Room {
             kind: media.kind,
             mid: media.mid.clone(),
             payloads: media.payloads.clone(),
-            encodings: media.encodings.clone(),
+            encodings: learned(&media.encodings, track.row_of(source)),
             muted: track.info.muted,
             rate_bps: declared_bps(track.layers(source)),
         };
@@ -427,4 +427,15 @@ pub(crate) fn complete(info: &mut TrackInfo, index: usize, media: &PublishedMedi
         info.layers.clone_from(&codec.layers);
         info.simulcast = simulcast;
     }
+}
+
+/// Layers as described, with the SSRCs that the node learned of those that were there before: a client names a layer only
+/// in its first packets, and the next node will not see those.
+fn learned(described: &[Encoding], before: Option<&Track>) -> Vec<Encoding> {
+    let known = |rid: &Option<String>| before?.encodings.iter().find(|known| known.rid == *rid);
+    let learned = |encoding: &Encoding| {
+        let known = known(&encoding.rid).filter(|_| encoding.rid.is_some() && encoding.ssrc.is_none());
+        known.unwrap_or(encoding).clone()
+    };
+    described.iter().map(learned).collect()
 }

@@ -105,6 +105,13 @@ impl Room {
             .iter()
             .filter_map(|live| Some((row.encodings.get(usize::from(live.encoding))?.rid.clone(), live)))
             .collect();
+        if let Some(row) = track.rows_mut().find(|row| row.id == source) {
+            for live in live {
+                if let Some(encoding) = row.encodings.get_mut(usize::from(live.encoding)) {
+                    (encoding.ssrc, encoding.rtx_ssrc) = (Some(live.ssrc), live.rtx_ssrc.or(encoding.rtx_ssrc));
+                }
+            }
+        }
         let Some(codec) = track.index_of(source).and_then(|index| track.info.codecs.get_mut(index)) else { return };
         let mut changed = false;
         for (rid, live) in learned {

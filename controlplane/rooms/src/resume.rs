@@ -9,7 +9,7 @@ use sluice_signal::{Claims, ConnectParams};
 use crate::{
     CloseReason, Notice, Rooms, SocketId,
     join::{JoinError, server_info},
-    participant::{ParticipantKey, Role, Simulate},
+    participant::{Participant, ParticipantKey, Role, Simulate},
     room::Room,
     settle::split,
     shared::Shared,
@@ -83,7 +83,9 @@ impl Room {
         self.refresh_token(shared, key);
         self.tell_speaking(shared, key);
         self.repeat_demand(shared, key);
-        self.restart_ice(shared, key);
+        if !self.participants.get_mut(&key).is_some_and(Participant::is_moving) {
+            self.restart_ice(shared, key);
+        }
         self.changes.fresh.insert(key);
         self.changes.handles.insert(key);
         self.changes.notes.insert(key);

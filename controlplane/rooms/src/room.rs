@@ -29,6 +29,8 @@ pub(crate) struct Room {
     pub(crate) created_at_ms: i64,
     /// Where its media is; chosen when the first participant joins.
     pub(crate) node: Option<NodeId>,
+    /// How often it went on at another node.
+    pub(crate) moves: u32,
     pub(crate) was_joined: bool,
     pub(crate) empty_since: Option<Duration>,
     pub(crate) participants: BTreeMap<ParticipantKey, Participant>,
@@ -118,6 +120,7 @@ impl Room {
             settings: Settings::default(),
             created_at_ms: shared.now.unix_ms,
             node: None,
+            moves: 0,
             was_joined: false,
             empty_since: Some(shared.now.monotonic),
             participants: BTreeMap::new(),

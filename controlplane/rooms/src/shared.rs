@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) info: NodeInfo,
     /// When its link was lost; none while it is linked.
     pub(crate) down_since: Option<Duration>,
+    /// It is given up: what it held goes to whoever comes.
+    pub(crate) lost: bool,
 }
 
 impl Shared {

@@ -378,10 +378,7 @@ impl Room {
 
     /// Sends the next offer to a receiver if there is one.
     pub(crate) fn negotiate(&mut self, shared: &mut Shared, key: ParticipantKey) {
-        let Some(node) = self.node.as_ref().and_then(|node| shared.nodes.get(node)).map(|node| node.info.clone())
-        else {
-            return;
-        };
+        let Some(node) = self.node_info(shared) else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let Some(socket) = participant.socket else { return };
         let Some(offer) = participant.subscriber().and_then(|subscriber| subscriber.offer(&node)) else { return };
@@ -394,7 +391,7 @@ impl Room {
 
     /// Gives the client the node's candidates, once for each generation of credentials.
     pub(crate) fn trickle(&mut self, shared: &mut Shared, key: ParticipantKey, role: Role) {
-        let Some(node) = self.node.as_ref().and_then(|node| shared.nodes.get(node)) else { return };
+        let Some(node) = self.node_info(shared) else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let socket = participant.socket;
         let Some(connection) = participant.connection_mut(role) else { return };
@@ -405,7 +402,7 @@ impl Room {
             Negotiation::Publisher(publisher) => (publisher.candidate_mid().unwrap_or("0"), SignalTarget::Publisher),
             Negotiation::Subscriber(subscriber) => (subscriber.candidate_mid(), SignalTarget::Subscriber),
         };
-        for candidate in candidates::trickle(&node.info.candidates, mid, target) {
+        for candidate in candidates::trickle(&node, mid, target) {
             shared.out.send(socket, Message::Trickle(candidate));
         }
     }

@@ -10,7 +10,7 @@ use livekit_protocol::DisconnectReason;
 use sluice_messages::CallId;
 
 use crate::{
-    CloseReason, NodeId,
+    CloseReason,
     participant::{Participant, ParticipantKey},
     room::{Leave, Room},
     shared::Shared,
@@ -22,7 +22,6 @@ pub(crate) enum Waiter {
     Room(CallId),
     News(CallId),
     Participant(CallId, ParticipantKey),
-    Node(NodeId),
 }
 
 /// One deadline for each waiter.
@@ -78,7 +77,7 @@ impl Participant {
         let note = self.noted_at.filter(|_| self.note_dirty).map(|at| at + crate::limits::NOTE_PERIOD);
         let demands = self.tracks.iter().flat_map(|t| t.backups.iter().map(|b| &b.demand).chain([&t.demand]));
         let lower = demands.filter_map(|demand| demand.lower_at).min();
-        [ping, refresh, connect, away, note, lower].into_iter().flatten().min()
+        [ping, refresh, connect, away, note, lower, self.move_deadline()].into_iter().flatten().min()
     }
 }
 
@@ -111,6 +110,7 @@ impl Room {
                 self.refresh_token(shared, key);
             }
         }
+        self.move_due(shared, key);
         self.demand_due(shared, key);
         let note = self.participants.get_mut(&key).map(|participant| &mut participant.note_dirty);
         if note.is_some_and(std::mem::take) {

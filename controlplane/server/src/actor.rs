@@ -273,7 +273,8 @@ impl Actor {
                 tracing::warn!(node = gone.node.0, "the link to a node is gone");
                 if self.nodes.get(&gone.node) == Some(&link) {
                     self.nodes.remove(&gone.node);
-                    self.command(Command::NodeDown { node: gone.node });
+                    self.command(Command::NodeDown { node: gone.node.clone() });
+                    self.command(Command::NodeLost { node: gone.node });
                 }
             }
         }

@@ -45,6 +45,8 @@ pub struct ServerConfig {
     pub development: bool,
     /// Where nodes dial (UDP).
     pub link: SocketAddr,
+    /// How soon a node is taken for dead.
+    pub watch: link::Watch,
     /// Certificates of the link.
     pub certs: certs::Paths,
     /// Folder of the embedded store.
@@ -114,7 +116,7 @@ impl Server {
         let inbox =
             actor::start(Rooms::new(config.rooms, rand::random::<[u8; 32]>()), Box::new(store), config.keys.clone());
         let (events, mut links) = mpsc::channel(LINK_EVENTS_MAX);
-        let mut tasks = vec![tokio::spawn(link::serve(endpoint.clone(), events))];
+        let mut tasks = vec![tokio::spawn(link::serve(endpoint.clone(), config.watch, events))];
         let rooms = inbox.clone();
         tasks.push(tokio::spawn(async move {
             while let Some(event) = links.recv().await {

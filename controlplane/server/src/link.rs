@@ -10,7 +10,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use sluice_messages::{Down, Hello, Up, VERSION, decode, encode, link::MESSAGE_BYTES_MAX};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, timeout},
+};
 
 use crate::certs::Paths;
 
@@ -21,9 +24,33 @@ pub const ALPN: &[u8] = b"sluice/1";
 /// (and so costs a snapshot) at smaller bursts.
 const DOWN_QUEUE_MAX: usize = 8192;
 
-/// A node that is not heard of for this long is taken for gone; keep-alives are sent four times as often.
+/// Silence after which QUIC gives a link up, whatever [`Watch`] says.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_millis(1250);
+
+/// How nodes are watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// A node that says nothing for this long is taken for dead. Lowering it shortens the silence after a death; a node, or
+    /// control, that is starved of CPU for as long loses its calls to others.
+    pub silence: Duration,
+}
+
+impl Watch {
+    /// Detects in 400 ms: for several nodes.
+    pub const FAST: Watch = Watch { silence: Duration::from_millis(400) };
+    /// For a node whose calls have nowhere to go.
+    pub const CALM: Watch = Watch { silence: Duration::from_secs(5) };
+
+    /// A node is asked for a sign of life four times before it is given up.
+    fn period(self) -> Duration {
+        self.silence / 4
+    }
+
+    /// Over a long way a lost packet takes longer to be repeated.
+    fn silence(self, rtt: Duration) -> Duration {
+        self.silence.max(self.period() + 4 * rtt)
+    }
+}
 
 /// A link that has not said hello by then is closed.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,7 +114,6 @@ pub fn listen(address: SocketAddr, paths: &Paths) -> Result<Endpoint, LinkStartE
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("five seconds fit a QUIC timeout")))
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0));
     settings.transport_config(Arc::new(transport));
@@ -95,16 +121,16 @@ pub fn listen(address: SocketAddr, paths: &Paths) -> Result<Endpoint, LinkStartE
 }
 
 /// Accepts links until the endpoint closes.
-pub async fn serve(endpoint: Endpoint, events: mpsc::Sender<LinkEvent>) {
+pub async fn serve(endpoint: Endpoint, watch: Watch, events: mpsc::Sender<LinkEvent>) {
     let mut next = 0;
     while let Some(incoming) = endpoint.accept().await {
         next += 1;
-        tokio::spawn(link(incoming, next, events.clone()));
+        tokio::spawn(link(incoming, next, watch, events.clone()));
     }
 }
 
 /// One link from handshake to end.
-async fn link(incoming: Incoming, link: LinkId, events: mpsc::Sender<LinkEvent>) {
+async fn link(incoming: Incoming, link: LinkId, watch: Watch, events: mpsc::Sender<LinkEvent>) {
     let peer = incoming.remote_address();
     let connection = match incoming.await {
         Ok(connection) => connection,
@@ -118,7 +144,7 @@ async fn link(incoming: Incoming, link: LinkId, events: mpsc::Sender<LinkEvent>)
         connection.close(VarInt::from_u32(1), b"no stream was opened");
         return;
     };
-    let hello = match timeout(HELLO_TIMEOUT, read(&mut receive)).await {
+    let hello = match timeout(HELLO_TIMEOUT, read(&mut receive, HELLO_TIMEOUT)).await {
         Ok(Some(Up::Hello(hello))) if hello.version == VERSION => hello,
         Ok(Some(Up::Hello(hello))) => {
             tracing::warn!(%peer, theirs = hello.version, ours = VERSION, "a node of another version was refused");
@@ -135,14 +161,25 @@ async fn link(incoming: Incoming, link: LinkId, events: mpsc::Sender<LinkEvent>)
         return;
     }
     let up = async {
-        while let Some(up) = read(&mut receive).await {
+        while let Some(up) = read(&mut receive, watch.silence(connection.rtt())).await {
             if events.send(LinkEvent::Message { link, up }).await.is_err() {
                 return;
             }
         }
     };
     let down = async {
-        while let Some(message) = queue.recv().await {
+        let mut pings = tokio::time::interval(watch.period());
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut nonce = 0;
+        loop {
+            let message = tokio::select! {
+                message = queue.recv() => message,
+                _ = pings.tick() => {
+                    nonce += 1;
+                    Some(Down::Ping { nonce, period_ms: watch.period().as_millis() as u32 })
+                }
+            };
+            let Some(message) = message else { return };
             if !write(&mut send, &message).await {
                 return;
             }
@@ -157,17 +194,33 @@ async fn link(incoming: Incoming, link: LinkId, events: mpsc::Sender<LinkEvent>)
     let _ = events.send(LinkEvent::Down { link }).await;
 }
 
-/// The next message; none when the stream ended or the peer is broken.
-async fn read(stream: &mut RecvStream) -> Option<Up> {
+/// The next message; none when the stream ended, nothing came for `silence`, or the peer is broken.
+async fn read(stream: &mut RecvStream, silence: Duration) -> Option<Up> {
     let mut length = [0; 4];
-    stream.read_exact(&mut length).await.ok()?;
+    fill(stream, &mut length, silence).await?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MESSAGE_BYTES_MAX {
         return None;
     }
     let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await.ok()?;
+    fill(stream, &mut bytes, silence).await?;
     decode(&bytes).inspect_err(|error| tracing::warn!(%error, "a node's message cannot be read")).ok()
+}
+
+/// Reads exactly. Silence counts from the last byte: a long message is a sign of life all the time.
+async fn fill(stream: &mut RecvStream, mut bytes: &mut [u8], silence: Duration) -> Option<()> {
+    while !bytes.is_empty() {
+        let read = match timeout(silence, stream.read(bytes)).await {
+            Ok(read) => read.ok()??,
+            Err(_) => {
+                metrics::counter!("sluice_links_silent_total").increment(1);
+                tracing::warn!(silence_ms = silence.as_millis() as u64, "a node says nothing");
+                return None;
+            }
+        };
+        bytes = &mut bytes[read..];
+    }
+    Some(())
 }
 
 async fn write(stream: &mut SendStream, message: &Down) -> bool {

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use livekit_protocol::{SignalTarget, TrickleRequest};
 use serde::{Deserialize, Serialize};
 
+use crate::NodeInfo;
+
 /// Longest `candidateInit` in bytes; browsers send some 250.
 pub const INIT_BYTES_MAX: usize = 2048;
 
@@ -74,11 +76,12 @@ fn check(line: &str) -> Option<()> {
 
 /// The node's host candidates as messages for one peer connection, the last one marked final. `mid` and index 0 name the
 /// bundled section.
-pub fn trickle(candidates: &[SocketAddr], mid: &str, target: SignalTarget) -> Vec<TrickleRequest> {
+pub fn trickle(node: &NodeInfo, mid: &str, target: SignalTarget) -> Vec<TrickleRequest> {
+    let candidates = &node.candidates;
     let last = candidates.len().saturating_sub(1);
     let message = |(i, address): (usize, &SocketAddr)| {
         let init = CandidateInit {
-            candidate: format!("candidate:{}", host(i, address)),
+            candidate: format!("candidate:{}", host(i, address, node.generation)),
             sdp_mid: Some(mid.to_owned()),
             sdp_m_line_index: Some(0),
             username_fragment: None,
@@ -89,11 +92,21 @@ pub fn trickle(candidates: &[SocketAddr], mid: &str, target: SignalTarget) -> Ve
     candidates.iter().enumerate().map(message).collect()
 }
 
-/// What follows `candidate:` for the `i`-th host address. Earlier ones are preferred (RFC 8445 section 5.1.2).
-pub(crate) fn host(i: usize, address: &SocketAddr) -> String {
-    let local_preference = 65_535_u32.saturating_sub(i as u32);
+/// Addresses of a node that are told apart by preference.
+const ADDRESSES: u32 = 8;
+
+/// Local preference of the first candidate of a call that has not moved: a hundred moves fit above it. After those a client
+/// may stay with the node it has until that falls silent.
+const PREFERENCE: u32 = 65_535 - 100 * ADDRESSES;
+
+/// What follows `candidate:` for the `i`-th host address. Earlier ones are preferred, and all of them to those of former
+/// generations (RFC 8445 section 5.1.2).
+pub(crate) fn host(i: usize, address: &SocketAddr, generation: u32) -> String {
+    let below = (i as u32).min(ADDRESSES - 1);
+    let local_preference = PREFERENCE.saturating_add(generation.saturating_mul(ADDRESSES)).min(65_535) - below;
     let priority = (126 << 24) | (local_preference << 8) | 255;
-    format!("{} 1 udp {priority} {} {} typ host", i + 1, address.ip(), address.port())
+    let foundation = generation.saturating_mul(ADDRESSES).saturating_add(i as u32 + 1);
+    format!("{foundation} 1 udp {priority} {} {} typ host", address.ip(), address.port())
 }
 
 #[cfg(test)]
@@ -138,10 +151,23 @@ mod tests {
     #[test]
     fn ours_parse_as_theirs_and_the_last_is_final() {
         let addresses = ["192.0.2.1:7882".parse().unwrap(), "[2001:db8::1]:7882".parse().unwrap()];
-        let messages = trickle(&addresses, "0", SignalTarget::Subscriber);
+        let node = |generation| NodeInfo {
+            fingerprint: sluice_messages::Fingerprint { sha256: [0; 32] },
+            candidates: addresses.to_vec(),
+            generation,
+        };
+        let messages = trickle(&node(0), "0", SignalTarget::Subscriber);
         assert_eq!(messages.iter().map(|m| m.r#final).collect::<Vec<_>>(), [false, true]);
         let first = parse(&messages[0].candidate_init).unwrap().unwrap();
-        assert_eq!(first.candidate, "candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host");
+        assert_eq!(first.candidate, "candidate:1 1 udp 2130501631 192.0.2.1 7882 typ host");
         assert_eq!(parse(&messages[1].candidate_init).unwrap().unwrap().sdp_m_line_index, Some(0));
+        let priority = |generation: u32, i: usize| -> u32 {
+            let messages = trickle(&node(generation), "0", SignalTarget::Subscriber);
+            let line = parse(&messages[i].candidate_init).unwrap().unwrap().candidate;
+            line.split(' ').nth(3).unwrap().parse().unwrap()
+        };
+        assert!(priority(0, 0) > priority(0, 1));
+        assert!((0..90).all(|generation| priority(generation + 1, 1) > priority(generation, 0)));
+        assert!(priority(u32::MAX, 0) >= priority(90, 0));
     }
 }

@@ -36,4 +36,6 @@ pub struct NodeInfo {
     pub fingerprint: Fingerprint,
     /// Its host candidates, the preferred first.
     pub candidates: Vec<SocketAddr>,
+    /// How often the call has moved: candidates of later nodes are preferred to all earlier ones.
+    pub generation: u32,
 }

@@ -349,7 +349,8 @@ impl Publisher {
         answer.bundle = offer.bundle.iter().filter(is_accepted).cloned().collect();
         let tagged = answer.bundle.first().cloned();
         if let Some(media) = answer.media.iter_mut().find(|media| tagged.as_ref().is_none_or(|mid| media.mid == *mid)) {
-            media.candidates = node.candidates.iter().enumerate().map(|(i, a)| candidates::host(i, a)).collect();
+            media.candidates =
+                node.candidates.iter().enumerate().map(|(i, a)| candidates::host(i, a, node.generation)).collect();
         }
         answer
     }

@@ -242,14 +242,24 @@ impl Subscriber {
         self.changed = true;
     }
 
+    /// Gives every track another SSRC with the next offer, since another node sends it under other keys. ICE stays as it is.
+    pub fn renew(&mut self) {
+        for slot in &mut self.slots {
+            let State::Sending(sending) = &mut slot.state else { continue };
+            (sending.ssrc, sending.accepted, sending.used) = (self.ssrcs.draw(), None, None);
+            sending.rtx_ssrc = sending.rtx_ssrc.map(|_| self.ssrcs.draw());
+        }
+        self.changed = true;
+    }
+
     /// Forgets the outstanding offer because it, or its answer, was lost with the WebSocket. Its changes go into the next.
     pub fn abandon_offer(&mut self) {
         self.changed |= self.outstanding.take().is_some();
     }
 
-    /// An offer waits for its answer.
-    pub fn is_offering(&self) -> bool {
-        self.outstanding.is_some()
+    /// The client has answered to everything there is.
+    pub fn is_settled(&self) -> bool {
+        !self.changed && self.outstanding.is_none()
     }
 
     /// The next offer, if something changed since the last one and none is outstanding.
@@ -382,7 +392,8 @@ impl Subscriber {
             max_message_size: Some(codecs::MESSAGE_BYTES_MAX),
             ..Media::new(MediaKind::Application, DATA_MID.to_owned())
         };
-        data.candidates = node.candidates.iter().enumerate().map(|(i, a)| candidates::host(i, a)).collect();
+        data.candidates =
+            node.candidates.iter().enumerate().map(|(i, a)| candidates::host(i, a, node.generation)).collect();
         let mut media = vec![data];
         media.extend(self.slots.iter().map(|slot| self.section(slot)));
         for media in media.iter_mut().filter(|media| media.port != 0) {

@@ -125,8 +125,11 @@ impl Forwarder {
         if live != track.reported_live && track.home.is_none() {
             track.reported_live = live;
             let layers = track.layers.iter().enumerate().filter(|(_, layer)| layer.live);
-            let live =
-                layers.filter_map(|(n, layer)| Some(LayerLive { encoding: n as u8, ssrc: layer.ssrc? })).collect();
+            let live = layers
+                .filter_map(|(n, layer)| {
+                    Some(LayerLive { encoding: n as u8, ssrc: layer.ssrc?, rtx_ssrc: layer.rtx_ssrc })
+                })
+                .collect();
             self.events.push(Event::Layers { track: track.id, live }, &mut self.counters);
             self.relay_layers(track_index);
         }

@@ -48,7 +48,7 @@ async fn a_node_says_who_it_is_and_obeys() {
     link.say(Down::Dump).await;
     let Up::State { epoch, sequence, entries, .. } = link.answer().await else { panic!("not a state") };
     assert_eq!((epoch, sequence, entries), (5, 1, vec![note("room", 2)]));
-    link.say(Down::Ping { nonce: 77 }).await;
+    link.say(Down::Ping { nonce: 77, period_ms: 10_000 }).await;
     assert_eq!(link.answer().await, Up::Pong { nonce: 77 });
     node.stop();
 }
@@ -118,7 +118,7 @@ async fn a_link_that_talks_nonsense_is_closed_and_dialled_again() {
     let (node, control, mut link) = pair(1).await;
     link.nonsense().await;
     let (mut link, _) = control.accept().await;
-    link.say(Down::Ping { nonce: 1 }).await;
+    link.say(Down::Ping { nonce: 1, period_ms: 10_000 }).await;
     assert_eq!(link.answer().await, Up::Pong { nonce: 1 });
     node.stop();
 }

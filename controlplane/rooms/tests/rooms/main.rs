@@ -7,6 +7,7 @@ mod join;
 mod media;
 mod options;
 mod publish;
+mod relocate;
 mod restart;
 mod resume;
 mod scale;

@@ -69,7 +69,8 @@ fn learned_ssrcs_are_told_once() {
     world.publish(&ann);
     world.settle(&[&ann, &bob]);
     let track = world.tracks().into_iter().find(|track| track.kind == Kind::Video).unwrap();
-    let live = vec![LayerLive { encoding: 0, ssrc: 11 }, LayerLive { encoding: 2, ssrc: 33 }];
+    let live =
+        vec![LayerLive { encoding: 0, ssrc: 11, rtx_ssrc: None }, LayerLive { encoding: 2, ssrc: 33, rtx_ssrc: None }];
     world.take(bob.socket);
     world.event(Event::Layers { track: track.id, live: live.clone() });
     let heard = world.take(bob.socket);
@@ -82,7 +83,7 @@ fn learned_ssrcs_are_told_once() {
     let old = ssrcs(&info.layers);
     assert_eq!((&ssrcs(&info.codecs[0].layers)[..], &old[..]), (&want[..], &want[..]));
     world.event(Event::Layers { track: track.id, live });
-    world.event(Event::Layers { track: track.id, live: vec![LayerLive { encoding: 9, ssrc: 1 }] });
+    world.event(Event::Layers { track: track.id, live: vec![LayerLive { encoding: 9, ssrc: 1, rtx_ssrc: None }] });
     assert_eq!(world.take(bob.socket), [], "nothing new");
 }
 

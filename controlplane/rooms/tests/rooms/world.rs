@@ -23,11 +23,17 @@ use sluice_signal::{
 };
 
 pub const NODE: &str = "node-1";
+pub const NODE_2: &str = "node-2";
 
 pub struct World {
     pub rooms: Rooms,
     pub now: Duration,
+    /// What the first node holds.
     pub table: BTreeMap<Key, Entry>,
+    /// What the second one holds.
+    pub table_2: BTreeMap<Key, Entry>,
+    /// The two have changed places.
+    is_second: bool,
     pub inbox: HashMap<SocketId, Vec<Response>>,
     pub closed: HashMap<SocketId, CloseReason>,
     pub tokens: HashMap<SocketId, Claims>,
@@ -54,6 +60,16 @@ pub fn params() -> ConnectParams {
     params
 }
 
+/// Another node than [`hello`]'s.
+pub fn hello_2(entries: u64) -> Hello {
+    Hello {
+        node: NODE_2.into(),
+        fingerprint: Fingerprint { sha256: [0xb6; 32] },
+        addresses: vec!["192.0.2.8:7882".parse().unwrap()],
+        ..hello(entries)
+    }
+}
+
 pub fn hello(entries: u64) -> Hello {
     Hello {
         version: sluice_messages::VERSION,
@@ -76,6 +92,8 @@ impl World {
             rooms: Rooms::new(config, 7),
             now: Duration::from_secs(1),
             table: BTreeMap::new(),
+            table_2: BTreeMap::new(),
+            is_second: false,
             inbox: HashMap::new(),
             closed: HashMap::new(),
             tokens: HashMap::new(),
@@ -110,9 +128,13 @@ impl World {
                 Effect::Close { socket, reason } => drop(self.closed.insert(socket, reason)),
                 Effect::RefreshToken { socket, claims } => drop(self.tokens.insert(socket, *claims)),
                 Effect::Reply { result, .. } => answer = Some(result),
-                Effect::Node { ops, .. } => ops.into_iter().for_each(|op| self.apply(op)),
-                Effect::NodeSnapshot { entries, .. } => {
-                    self.table = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+                Effect::Node { node, ops } => {
+                    self.ops += ops.len();
+                    let table = self.table_of(&node);
+                    ops.into_iter().for_each(|op| apply(table, op));
+                }
+                Effect::NodeSnapshot { node, entries } => {
+                    *self.table_of(&node) = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
                 }
                 Effect::NodeSend { data, .. } => self.data.push(data),
                 Effect::Notice(notice) => self.notices.push(notice),
@@ -121,45 +143,14 @@ impl World {
         answer
     }
 
-    /// As the node does: what belongs to something goes with it.
-    fn apply(&mut self, op: Op) {
-        self.ops += 1;
-        match op {
-            Op::Put(Entry::Subscription(row)) => {
-                assert!(self.table.contains_key(&Key::Transport(row.receiver)), "a subscription without its transport");
-                assert!(self.table.contains_key(&Key::Track(row.track)), "a subscription without its track");
-                self.table.insert(Entry::Subscription(row.clone()).key(), Entry::Subscription(row));
-            }
-            Op::Put(entry) => {
-                let (transport, track) = match &entry {
-                    Entry::DataTrack(row) => (Some(row.publisher), None),
-                    Entry::DataSubscription(row) => (Some(row.receiver), Some(row.track)),
-                    _ => (None, None),
-                };
-                assert!(transport.is_none_or(|id| self.table.contains_key(&Key::Transport(id))), "{entry:?}");
-                assert!(track.is_none_or(|id| self.table.contains_key(&Key::DataTrack(id))), "{entry:?}");
-                self.table.insert(entry.key(), entry);
-            }
-            Op::Remove(key) => {
-                self.table.remove(&key);
-                if let Key::Transport(id) = key {
-                    self.table.retain(|_, entry| match entry {
-                        Entry::Track(track) => track.publisher != id,
-                        Entry::Subscription(subscription) => subscription.receiver != id,
-                        Entry::DataTrack(track) => track.publisher != id,
-                        Entry::DataSubscription(subscription) => subscription.receiver != id,
-                        _ => true,
-                    });
-                }
-                let tracks: Vec<_> = self.tracks().iter().map(|track| track.id).collect();
-                self.table.retain(|_, entry| !matches!(entry, Entry::Subscription(s) if !tracks.contains(&s.track)));
-                let data: BTreeSet<Key> = self.table.keys().cloned().collect();
-                self.table.retain(|_, entry| match entry {
-                    Entry::DataSubscription(s) => data.contains(&Key::DataTrack(s.track)),
-                    _ => true,
-                });
-            }
-        }
+    fn table_of(&mut self, node: &NodeId) -> &mut BTreeMap<Key, Entry> {
+        if (node.0 == NODE) != self.is_second { &mut self.table } else { &mut self.table_2 }
+    }
+
+    /// The second node's table takes the place of the first one's, for what looks there, or the other way round.
+    pub fn look_at_second(&mut self) {
+        std::mem::swap(&mut self.table, &mut self.table_2);
+        self.is_second = !self.is_second;
     }
 
     pub fn api(&mut self, call: ApiCall) -> Result<ApiAnswer, ApiError> {
@@ -310,7 +301,7 @@ impl World {
     }
 
     pub fn tracks(&self) -> Vec<Track> {
-        self.table.values().filter_map(|e| if let Entry::Track(t) = e { Some(t.clone()) } else { None }).collect()
+        rows(&self.table).cloned().collect()
     }
 
     pub fn subscriptions(&self, receiver: TransportId) -> Vec<Subscription> {
@@ -332,6 +323,50 @@ impl World {
         let hello = hello(state.entries.len() as u64);
         self.run(Command::NodeUp { hello, state: Some(state) });
     }
+}
+
+/// As the node does: what belongs to something goes with it.
+fn apply(table: &mut BTreeMap<Key, Entry>, op: Op) {
+    match op {
+        Op::Put(Entry::Subscription(row)) => {
+            assert!(table.contains_key(&Key::Transport(row.receiver)), "a subscription without its transport");
+            assert!(table.contains_key(&Key::Track(row.track)), "a subscription without its track");
+            table.insert(Entry::Subscription(row.clone()).key(), Entry::Subscription(row));
+        }
+        Op::Put(entry) => {
+            let (transport, track) = match &entry {
+                Entry::DataTrack(row) => (Some(row.publisher), None),
+                Entry::DataSubscription(row) => (Some(row.receiver), Some(row.track)),
+                _ => (None, None),
+            };
+            assert!(transport.is_none_or(|id| table.contains_key(&Key::Transport(id))), "{entry:?}");
+            assert!(track.is_none_or(|id| table.contains_key(&Key::DataTrack(id))), "{entry:?}");
+            table.insert(entry.key(), entry);
+        }
+        Op::Remove(key) => {
+            table.remove(&key);
+            if let Key::Transport(id) = key {
+                table.retain(|_, entry| match entry {
+                    Entry::Track(track) => track.publisher != id,
+                    Entry::Subscription(subscription) => subscription.receiver != id,
+                    Entry::DataTrack(track) => track.publisher != id,
+                    Entry::DataSubscription(subscription) => subscription.receiver != id,
+                    _ => true,
+                });
+            }
+            let tracks: Vec<_> = rows(table).map(|track| track.id).collect();
+            table.retain(|_, entry| !matches!(entry, Entry::Subscription(s) if !tracks.contains(&s.track)));
+            let data: BTreeSet<Key> = table.keys().cloned().collect();
+            table.retain(|_, entry| match entry {
+                Entry::DataSubscription(s) => data.contains(&Key::DataTrack(s.track)),
+                _ => true,
+            });
+        }
+    }
+}
+
+fn rows(table: &BTreeMap<Key, Entry>) -> impl Iterator<Item = &Track> {
+    table.values().filter_map(|entry| if let Entry::Track(track) = entry { Some(track) } else { None })
 }
 
 #[derive(Clone)]

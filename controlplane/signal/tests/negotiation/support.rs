@@ -5,6 +5,7 @@ use sluice_signal::{NodeInfo, PendingTrack, sdp::Description};
 
 pub(crate) fn node() -> NodeInfo {
     NodeInfo {
+        generation: 0,
         fingerprint: Fingerprint { sha256: [0xa5; 32] },
         candidates: vec!["192.0.2.7:7882".parse().unwrap(), "[2001:db8::7]:7882".parse().unwrap()],
     }

@@ -1,12 +1,12 @@
 //! One link while it is up: commands are obeyed in their order, events go up as they come.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use quinn::{RecvStream, SendStream};
 use sluice_messages::{Down, LinkError, Refusal, Up, decode, encode, link::MESSAGE_BYTES_MAX};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 
 use super::{COUNTERS_PERIOD, Link, dial::Stream, table::Step};
@@ -24,6 +24,11 @@ const WRITER_MAX: usize = 16;
 /// Commands read ahead of the one being applied. More would only move the queue from QUIC's flow control to here.
 const INBOX_MAX: usize = 16;
 
+/// Signs of life of control that may be missed in a row before another control is dialled, and the shortest time that this
+/// takes. Raising them rides out longer pauses of control, lowering them finds another control sooner.
+const PERIODS_MISSED: u32 = 10;
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -36,6 +41,9 @@ pub(crate) enum Fault {
     /// {0}
     #[error(transparent)]
     Message(#[from] LinkError),
+    /// control says nothing any more
+    #[error("control says nothing any more")]
+    Silent,
     /// control does not read what the node reports
     #[error("control does not read what the node reports")]
     Unread,
@@ -70,10 +78,17 @@ impl Link {
         let mut report = tokio::time::interval(COUNTERS_PERIOD);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reported = self.reported.clone();
+        let silence = tokio::time::sleep(SILENCE_MIN);
+        tokio::pin!(silence);
         loop {
             tokio::select! {
+                () = &mut silence, if outbox.period.is_some() => return Err(Fault::Silent),
                 command = inbox.recv(), if outbox.waiting.len() < ANSWERS_WAITING_MAX => match command {
-                    Some(command) => *obeyed |= self.command(command, &mut outbox),
+                    Some(command) => {
+                        *obeyed |= self.command(command, &mut outbox);
+                        let patience = outbox.period.map_or(SILENCE_MIN, |period| SILENCE_MIN.max(period * PERIODS_MISSED));
+                        silence.as_mut().reset(Instant::now() + patience);
+                    }
                     // The reader has the reason.
                     None => std::future::pending().await,
                 },
@@ -131,7 +146,10 @@ impl Link {
                 Ok(()) => self.router.send(data),
                 Err(refusal) => return outbox.refuse(epoch, self.table.sequence(), refusal),
             },
-            Down::Ping { nonce } => outbox.tell(Up::Pong { nonce }),
+            Down::Ping { nonce, period_ms } => {
+                outbox.period = Some(Duration::from_millis(period_ms.into()));
+                outbox.tell(Up::Pong { nonce });
+            }
         }
         true
     }
@@ -156,6 +174,8 @@ struct Outbox {
     waiting: VecDeque<Up>,
     /// Control knows the states from before this link.
     told_states: bool,
+    /// How often control says that it lives, once it has.
+    period: Option<Duration>,
 }
 
 impl Outbox {
