@@ -30,7 +30,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("sluice-signal", &["sluice-messages"]),
     ("sluice-rooms", &["sluice-messages", "sluice-signal"]),
-    ("sluice-server", &["sluice-messages", "sluice-signal", "sluice-rooms"]),
+    ("sluice-store", &[]),
+    ("sluice-server", &["sluice-messages", "sluice-signal", "sluice-rooms", "sluice-store"]),
     ("sluice-load", &["sluice-wire", "sluice-srtp", "sluice-messages", "sluice-signal"]),
     ("sluice", &["sluice-io", "sluice-node", "sluice-server", "sluice-load"]),
 ];
