@@ -5,7 +5,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -160,7 +160,7 @@ impl Store for Embedded {
         let (sender, receiver) = mpsc::channel(limits::WATCH_LEN);
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         while watches.try_join_next().is_some() {}
-        watches.spawn(follow(self.inner.clone(), collection, sender));
+        watches.spawn(follow(Arc::downgrade(&self.inner), collection, sender));
         Watch::new(receiver)
     }
 
@@ -169,16 +169,15 @@ impl Store for Embedded {
     }
 }
 
-/// Tells a reader the whole collection and then its changes, and starts over when the reader falls behind.
-async fn follow(inner: Arc<Inner>, collection: Collection, reader: mpsc::Sender<Change>) {
+/// Tells a reader the whole collection and then its changes, and starts over when the reader falls behind. Holds nothing while it
+/// waits, so that the folder is free as soon as the store is dropped.
+async fn follow(inner: Weak<Inner>, collection: Collection, reader: mpsc::Sender<Change>) {
     loop {
-        let whole = {
-            let inner = inner.clone();
-            blocking(move || {
-                let changes = inner.lock();
-                inner.list(collection).map(|records| (records, changes.told.subscribe()))
-            })
-        };
+        let Some(inner) = inner.upgrade() else { return };
+        let whole = blocking(move || {
+            let changes = inner.lock();
+            inner.list(collection).map(|records| (records, changes.told.subscribe()))
+        });
         let mut told = match whole.await.and_then(|whole| whole) {
             Ok((records, told)) => {
                 if reader.send(Change::Reset(records)).await.is_err() {

@@ -8,13 +8,19 @@
 #![warn(missing_docs)]
 
 mod address;
+mod counts;
 mod embedded;
 mod error;
+mod etcd;
+pub mod leader;
 pub mod limits;
+mod line;
 mod name;
 mod open;
+pub mod records;
 mod store;
 mod watch;
+mod zookeeper;
 
 pub use error::{OpenError, ReadError, Retry, WriteError};
 pub use limits::Settings;

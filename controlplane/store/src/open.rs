@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Collection, Expect, Life, OpenError, ReadError, Settings, Store, WriteError, address::Address, embedded::Embedded,
+    etcd::Etcd, zookeeper::ZooKeeper,
 };
 
 /// Name of the record in [`Collection::Cluster`] that says whose the keys are.
@@ -28,9 +29,8 @@ pub async fn open(url: &str, cluster: &str, identity: &str, settings: Settings) 
     let address = Address::parse(url)?;
     let store: Arc<dyn Store> = match &address {
         Address::Sled(folder) => Arc::new(Embedded::open(folder, cluster, settings).await?),
-        Address::ZooKeeper(_) | Address::Etcd(..) => {
-            return Err(OpenError::Unavailable(format!("{address:?} is not among the backends of this build")));
-        }
+        Address::Etcd(servers, tls) => Arc::new(Etcd::open(servers, tls.as_ref(), cluster, settings).await?),
+        Address::ZooKeeper(servers) => Arc::new(ZooKeeper::open(servers, cluster, settings).await?),
     };
     claim(&*store, cluster, identity).await?;
     tracing::info!("the store is {address:?}, the cluster {cluster}");

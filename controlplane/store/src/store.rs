@@ -20,6 +20,8 @@ pub enum Collection {
     Cluster,
     /// media nodes, by id
     Nodes,
+    /// nodes that an operator drained, by id
+    Drains,
     /// control processes, by id
     Controls,
     /// calls and the nodes that carry them, by room name
@@ -30,14 +32,21 @@ pub enum Collection {
 
 impl Collection {
     /// All there are.
-    pub const ALL: [Collection; 5] =
-        [Collection::Cluster, Collection::Nodes, Collection::Controls, Collection::Calls, Collection::Rooms];
+    pub const ALL: [Collection; 6] = [
+        Collection::Cluster,
+        Collection::Nodes,
+        Collection::Drains,
+        Collection::Controls,
+        Collection::Calls,
+        Collection::Rooms,
+    ];
 
     /// Its part of the key.
     pub fn as_str(self) -> &'static str {
         match self {
             Collection::Cluster => "cluster",
             Collection::Nodes => "nodes",
+            Collection::Drains => "drains",
             Collection::Controls => "controls",
             Collection::Calls => "calls",
             Collection::Rooms => "rooms",

@@ -1,0 +1,224 @@
+//! ZooKeeper and etcd as processes of a test.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Debian's `zookeeper`, standalone, with a tick of 200 ms: sessions live 400 ms or longer
+    ZooKeeper,
+    /// Debian's `etcd-server`, one member, with an election timeout of 200 ms: leases live 1 s or longer
+    Etcd,
+}
+
+/// How long a server may take to answer after its start, a JVM on a busy machine included.
+const START: Duration = Duration::from_secs(60);
+
+/// How often a starting server is asked.
+const ASK: Duration = Duration::from_millis(50);
+
+/// A running server with its own folder. Ends when dropped.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    folder: TempDir,
+    port: u16,
+    peer_port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started: a test cannot go on without.
+    pub async fn start(kind: Kind) -> Server {
+        let folder =
+            tempfile::Builder::new().prefix("sluice-server-").tempdir().expect("a temporary folder can be made");
+        let (port, peer_port) = free_ports();
+        let mut server = Server { kind, folder, port, peer_port, child: None };
+        server.restart().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Starts it again in the same folder and on the same ports, and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let command = match self.kind {
+            Kind::ZooKeeper => self.zookeeper(),
+            Kind::Etcd => self.etcd(),
+        };
+        let command = command.unwrap_or_else(|error| panic!("the {:?} server's folder: {error}", self.kind));
+        let child = spawn(command).unwrap_or_else(|error| {
+            panic!("the {:?} server does not start (`make test-setup` installs it): {error}", self.kind)
+        });
+        self.child = Some(child);
+        let answers = time::timeout(START, async {
+            while !self.answers().await {
+                let child = self.child.as_mut().expect("it was started above");
+                if let Ok(Some(status)) = child.try_wait() {
+                    panic!("the {:?} server ended with {status}:\n{}", self.kind, self.log());
+                }
+                time::sleep(ASK).await;
+            }
+        });
+        if answers.await.is_err() {
+            panic!("the {:?} server does not answer:\n{}", self.kind, self.log());
+        }
+    }
+
+    /// Stops it where it stands (SIGSTOP): connections stay, nothing is answered. Returns when it stands.
+    pub fn pause(&self) {
+        let pid = self.signal(Signal::STOP);
+        let status = waitpid(Some(pid), WaitOptions::UNTRACED).expect("an own child can be waited for");
+        assert!(status.is_some_and(|(_, status)| status.stopped()), "the {:?} server ended", self.kind);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing to end.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) -> Pid {
+        let child = self.child.as_ref().expect("the server runs");
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has a positive number");
+        kill_process(pid, signal).expect("an own process can be signalled");
+        pid
+    }
+
+    fn log_file(&self) -> io::Result<fs::File> {
+        fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log"))
+    }
+
+    fn zookeeper(&self) -> io::Result<Command> {
+        let folder = self.folder.path();
+        let settings = format!(
+            "dataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=200\nadmin.enableServer=false\n\
+             maxClientCnxns=0\n4lw.commands.whitelist=ruok\n",
+            folder.join("data").display(),
+            self.port
+        );
+        fs::write(folder.join("zoo.cfg"), settings)?;
+        fs::write(
+            folder.join("log4j.properties"),
+            "log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n\
+             log4j.appender.out.layout=org.apache.log4j.PatternLayout\n\
+             log4j.appender.out.layout.ConversionPattern=%d %p %c: %m%n\n",
+        )?;
+        let mut command = until_death("java");
+        // Starts fast and small; nothing here runs long enough for the second compiler.
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp"]);
+        command.arg(format!("{}:/usr/share/java/zookeeper.jar", folder.display()));
+        command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(folder.join("zoo.cfg"));
+        command.stdout(self.log_file()?).stderr(self.log_file()?);
+        Ok(command)
+    }
+
+    fn etcd(&self) -> io::Result<Command> {
+        let client = format!("http://127.0.0.1:{}", self.port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let mut command = until_death("etcd");
+        // The machine's own etcd may have settings in the environment.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ETCD_")) {
+            command.env_remove(name);
+        }
+        command.arg("--data-dir").arg(self.folder.path().join("data"));
+        command.args(["--name", "one", "--initial-cluster", &format!("one={peer}")]);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--heartbeat-interval", "20", "--election-timeout", "200", "--log-level", "warn"]);
+        command.stdout(self.log_file()?).stderr(self.log_file()?);
+        Ok(command)
+    }
+
+    async fn answers(&self) -> bool {
+        let (question, answer) = match self.kind {
+            Kind::ZooKeeper => ("ruok", "imok"),
+            Kind::Etcd => ("GET /health HTTP/1.0\r\n\r\n", r#""health":"true""#),
+        };
+        let ask = async {
+            let mut stream = TcpStream::connect(self.address()).await?;
+            stream.write_all(question.as_bytes()).await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            io::Result::Ok(text.contains(answer))
+        };
+        matches!(time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(true)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> (u16, u16) {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    let (one, two) = (bind(), bind());
+    let port = |listener: &TcpListener| listener.local_addr().expect("a listener has an address").port();
+    (port(&one), port(&two))
+}
+
+/// A command that is killed when the thread that spawned it ends.
+fn until_death(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]).stdin(Stdio::null());
+    command
+}
+
+/// Spawns from a thread that lives as long as the process, so that servers that are never dropped (statics, an aborted test) end
+/// with the process and not with the thread of the test that happened to start them.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, received) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in received {
+                // Whoever asked may have panicked meanwhile; then the child is dropped, and ends with the process.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (answer, child) = mpsc::channel();
+    let gone = |_| io::Error::other("the spawning thread has ended");
+    spawner.send((command, answer)).map_err(|_| gone(()))?;
+    child.recv().map_err(|_| gone(()))?
+}
