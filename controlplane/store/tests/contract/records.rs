@@ -1,6 +1,12 @@
 //! Records: comparison, revisions, names, sizes, strangers.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use sluice_store::{
@@ -93,28 +99,46 @@ pub async fn revisions_grow_across_removal(bed: Bed) {
     }
 }
 
-/// One client changes what it has read, another removes it and makes it anew all the while: the new record is never changed on account
-/// of the old one's revision.
+/// Some change what they have read, another makes the record anew all the while, by removing it or by changing its life: the new record
+/// is never changed on account of the old one's revision.
 pub async fn no_comparison_succeeds_against_a_record_made_anew(bed: Bed) {
-    let (one, two) = (bed.store().await, bed.store().await);
+    let maker = bed.store().await;
     let maker = tokio::spawn(async move {
         let mut made = Vec::new();
-        for _ in 0..150 {
-            two.remove(CALLS, "a", Expect::Any).await.unwrap();
-            made.push(write(&*two, "a", "made", Expect::Absent).await.unwrap());
+        for round in 0..300 {
+            if round % 10 == 0 {
+                maker.remove(CALLS, "a", Expect::Any).await.unwrap();
+            }
+            let life = if round % 2 == 0 { Life::Durable } else { Life::Session };
+            made.push(maker.write(CALLS, "a", Bytes::from_static(b"made"), Expect::Any, life).await.unwrap());
         }
         made
     });
-    let mut changes = Vec::new();
-    while !maker.is_finished() {
-        let Some((_, seen)) = get(&*one, "a").await else { continue };
-        match write(&*one, "a", "changed", Expect::Revision(seen)).await {
-            Ok(changed) => changes.push((seen, changed)),
-            Err(WriteError::Conflict { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
+    let done = Arc::new(AtomicBool::new(false));
+    let mut changers = Vec::new();
+    for _ in 0..3 {
+        let (store, done) = (bed.store().await, done.clone());
+        changers.push(tokio::spawn(async move {
+            let mut changes = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let Some((_, seen)) = get(&*store, "a").await else { continue };
+                match write(&*store, "a", "changed", Expect::Revision(seen)).await {
+                    Ok(changed) => changes.push((seen, changed)),
+                    Err(WriteError::Conflict { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            changes
+        }));
     }
-    for made in maker.await.unwrap() {
+    let made = maker.await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    let mut changes = Vec::new();
+    for changer in changers {
+        changes.extend(changer.await.unwrap());
+    }
+    assert!(!changes.is_empty());
+    for made in made {
         for (seen, changed) in &changes {
             assert!(made <= *seen || made >= *changed, "{changed} replaced {seen}, but {made} was made in between");
         }
