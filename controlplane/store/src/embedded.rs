@@ -3,6 +3,7 @@
 //! Its session is the process: session records are swept away when the folder is opened again.
 
 use std::{
+    collections::HashMap,
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -43,6 +44,7 @@ struct Inner {
 
 struct Changes {
     revision: u64,
+    counts: HashMap<Collection, usize>,
     told: broadcast::Sender<(Collection, Change)>,
 }
 
@@ -231,7 +233,12 @@ impl Inner {
             None => 0,
         };
         let (told, _) = broadcast::channel(limits::WATCH_LEN);
-        let inner = Inner { database, prefix, collection_len, changes: Mutex::new(Changes { revision, told }) };
+        let inner = Inner {
+            database,
+            prefix,
+            collection_len,
+            changes: Mutex::new(Changes { revision, counts: HashMap::new(), told }),
+        };
         for row in inner.database.scan_prefix(&inner.prefix) {
             let (key, bytes) = row?;
             if unpack(&bytes).is_some_and(|(life, _)| life == SESSION) {
@@ -239,6 +246,10 @@ impl Inner {
             }
         }
         inner.database.flush()?;
+        for collection in Collection::ALL {
+            let count = inner.database.scan_prefix(inner.folder(collection)).count();
+            inner.lock().counts.insert(collection, count);
+        }
         Ok(inner)
     }
 
@@ -301,9 +312,8 @@ impl Inner {
     ) -> Result<u64, WriteError> {
         let key = self.key(collection, name);
         let mut changes = self.lock();
-        if !self.compare(&key, expect)?
-            && self.database.scan_prefix(self.folder(collection)).count() >= self.collection_len
-        {
+        let new = !self.compare(&key, expect)?;
+        if new && changes.counts.get(&collection).is_some_and(|count| *count >= self.collection_len) {
             return Err(WriteError::TooMany { collection, max: self.collection_len });
         }
         let revision = changes.revision + 1;
@@ -316,6 +326,7 @@ impl Inner {
         batch.insert(REVISION, &revision.to_be_bytes());
         self.apply(batch)?;
         changes.revision = revision;
+        *changes.counts.entry(collection).or_default() += usize::from(new);
         // Nobody may be listening.
         let _ = changes.told.send((collection, Change::Put(name.into(), Record { value, revision })));
         Ok(revision)
@@ -323,13 +334,14 @@ impl Inner {
 
     fn remove(&self, collection: Collection, name: &str, expect: Expect) -> Result<bool, WriteError> {
         let key = self.key(collection, name);
-        let changes = self.lock();
+        let mut changes = self.lock();
         if !self.compare(&key, expect)? {
             return Ok(false);
         }
         let mut batch = sled::Batch::default();
         batch.remove(key.as_bytes());
         self.apply(batch)?;
+        *changes.counts.entry(collection).or_insert(1) -= 1;
         let _ = changes.told.send((collection, Change::Gone(name.into())));
         Ok(true)
     }

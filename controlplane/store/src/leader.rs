@@ -33,7 +33,8 @@ pub struct Leader {
 pub struct Leadership {
     /// Who leads, as last heard; `None` where nobody does.
     pub leader: Option<Leader>,
-    /// Whether that is this candidate, for certain.
+    /// Whether that is this candidate. As of the moment when its task last ran: who was stopped for a while asks
+    /// [`Session::holds`](crate::Session::holds) as well.
     pub leading: bool,
 }
 

@@ -2,10 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -35,7 +32,7 @@ impl From<Trouble> for ReadError {
 pub(crate) struct Line<C> {
     session: watch::Sender<Session>,
     client: watch::Sender<Option<C>>,
-    trouble: Mutex<Trouble>,
+    trouble: watch::Sender<Trouble>,
     operation: Duration,
 }
 
@@ -45,7 +42,7 @@ impl<C: Clone> Line<C> {
         Line {
             session: watch::Sender::new(session),
             client: watch::Sender::new(None),
-            trouble: Mutex::new(Trouble::Away("no server answered yet".into())),
+            trouble: watch::Sender::new(Trouble::Away("no server answered yet".into())),
             operation,
         }
     }
@@ -74,7 +71,7 @@ impl<C: Clone> Line<C> {
         if self.session.borrow().state == SessionState::Connected {
             tracing::warn!("the store is away: {trouble:?}");
         }
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        self.trouble.send_replace(trouble);
         self.enter(SessionState::Suspended);
     }
 
@@ -100,7 +97,7 @@ impl<C: Clone> Line<C> {
 
     /// What was last wrong.
     pub(crate) fn trouble(&self) -> Trouble {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.borrow().clone()
     }
 
     /// A connected client, as soon as there is one.
@@ -121,14 +118,20 @@ impl<C: Clone> Line<C> {
         let _ = self.session.subscribe().wait_for(|session| session.state != SessionState::Connected).await;
     }
 
-    /// Waits for the first session.
+    /// Waits for the first session, or for a server that refuses one.
     pub(crate) async fn opened(&self, within: Duration) -> Result<(), OpenError> {
-        let mut session = self.session.subscribe();
-        let opened = time::timeout(within, session.wait_for(|session| session.number > 0)).await;
-        match (opened, self.trouble()) {
-            (Ok(_), _) => Ok(()),
-            (Err(_), Trouble::Away(reason)) => Err(OpenError::Unavailable(reason)),
-            (Err(_), Trouble::Refused(reason)) => Err(OpenError::Refused(reason)),
+        let (mut session, mut trouble) = (self.session.subscribe(), self.trouble.subscribe());
+        // `self` holds both senders, so neither wait fails.
+        let done = async {
+            tokio::select! {
+                _ = session.wait_for(|session| session.number > 0) => true,
+                _ = trouble.wait_for(|trouble| matches!(trouble, Trouble::Refused(_))) => false,
+            }
+        };
+        match (time::timeout(within, done).await, self.trouble()) {
+            (Ok(true), _) => Ok(()),
+            (_, Trouble::Away(reason)) => Err(OpenError::Unavailable(reason)),
+            (_, Trouble::Refused(reason)) => Err(OpenError::Refused(reason)),
         }
     }
 

@@ -111,7 +111,8 @@ pub struct Session {
     pub number: u64,
     /// The store keeps the session's records at least until then, whatever happens to the connection: the time at which the last
     /// answered sign of life was sent, and the session's time to live. `None` where a session ends with the process only. It moves
-    /// on without waking those who wait for a change.
+    /// on without waking those who wait for a change. By a clock that may stand still while the machine sleeps: what must be safe
+    /// even then is fenced by revisions.
     pub held_until: Option<Instant>,
 }
 

@@ -10,4 +10,4 @@ mod proxy;
 mod server;
 
 pub use proxy::{Mode, Proxy};
-pub use server::{Kind, Server};
+pub use server::{Kind, Server, Tls};

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
     time::Duration,
@@ -36,9 +37,21 @@ const ASK: Duration = Duration::from_millis(50);
 pub struct Server {
     kind: Kind,
     folder: TempDir,
-    port: u16,
-    peer_port: u16,
+    /// for clients, for etcd's peers, and for asking etcd how it is
+    ports: [u16; 3],
+    tls: Option<Tls>,
     child: Option<Child>,
+}
+
+/// Files of certificates for a server that takes TLS only, and only from clients that the authority signed.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// the authority's certificate
+    pub ca: PathBuf,
+    /// the server's certificate
+    pub cert: PathBuf,
+    /// its key
+    pub key: PathBuf,
 }
 
 impl Server {
@@ -48,17 +61,29 @@ impl Server {
     ///
     /// If it cannot be started: a test cannot go on without.
     pub async fn start(kind: Kind) -> Server {
-        let folder =
-            tempfile::Builder::new().prefix("sluice-server-").tempdir().expect("a temporary folder can be made");
-        let (port, peer_port) = free_ports();
-        let mut server = Server { kind, folder, port, peer_port, child: None };
+        Server::begin(kind, None).await
+    }
+
+    /// Starts an etcd that speaks TLS, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub async fn start_etcd_tls(tls: Tls) -> Server {
+        Server::begin(Kind::Etcd, Some(tls)).await
+    }
+
+    async fn begin(kind: Kind, tls: Option<Tls>) -> Server {
+        let folder = tempfile::Builder::new().prefix("sluice-server-").tempdir();
+        let folder = folder.expect("a temporary folder can be made");
+        let mut server = Server { kind, folder, ports: free_ports(), tls, child: None };
         server.restart().await;
         server
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.ports[0]).into()
     }
 
     /// Starts it again in the same folder and on the same ports, and waits until it answers.
@@ -130,7 +155,7 @@ impl Server {
             "dataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=200\nadmin.enableServer=false\n\
              maxClientCnxns=0\n4lw.commands.whitelist=ruok\n",
             folder.join("data").display(),
-            self.port
+            self.ports[0]
         );
         fs::write(folder.join("zoo.cfg"), settings)?;
         fs::write(
@@ -149,8 +174,10 @@ impl Server {
     }
 
     fn etcd(&self) -> io::Result<Command> {
-        let client = format!("http://127.0.0.1:{}", self.port);
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let [client, peer, health] = self.ports;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{client}");
+        let (peer, health) = (format!("http://127.0.0.1:{peer}"), format!("http://127.0.0.1:{health}"));
         let mut command = until_death("etcd");
         // The machine's own etcd may have settings in the environment.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ETCD_")) {
@@ -160,18 +187,23 @@ impl Server {
         command.args(["--name", "one", "--initial-cluster", &format!("one={peer}")]);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--listen-metrics-urls", &health]);
+        if let Some(tls) = &self.tls {
+            command.arg("--cert-file").arg(&tls.cert).arg("--key-file").arg(&tls.key);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.ca);
+        }
         command.args(["--heartbeat-interval", "20", "--election-timeout", "200", "--log-level", "warn"]);
         command.stdout(self.log_file()?).stderr(self.log_file()?);
         Ok(command)
     }
 
     async fn answers(&self) -> bool {
-        let (question, answer) = match self.kind {
-            Kind::ZooKeeper => ("ruok", "imok"),
-            Kind::Etcd => ("GET /health HTTP/1.0\r\n\r\n", r#""health":"true""#),
+        let (port, question, answer) = match self.kind {
+            Kind::ZooKeeper => (self.ports[0], "ruok", "imok"),
+            Kind::Etcd => (self.ports[2], "GET /health HTTP/1.0\r\n\r\n", r#""health":"true""#),
         };
         let ask = async {
-            let mut stream = TcpStream::connect(self.address()).await?;
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
             stream.write_all(question.as_bytes()).await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
@@ -187,12 +219,10 @@ impl Drop for Server {
     }
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> (u16, u16) {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-    let (one, two) = (bind(), bind());
-    let port = |listener: &TcpListener| listener.local_addr().expect("a listener has an address").port();
-    (port(&one), port(&two))
+/// Ports that were free a moment ago.
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports"));
+    listeners.map(|listener| listener.local_addr().expect("a listener has an address").port())
 }
 
 /// A command that is killed when the thread that spawned it ends.

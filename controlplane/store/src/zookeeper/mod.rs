@@ -193,6 +193,9 @@ impl Inner {
         if client.check_stat(&last).await.map_err(trouble)?.is_some() {
             return Ok(());
         }
+        // Above all clusters, so it is nobody's own.
+        let open = &CreateMode::Persistent.with_acls(Acls::anyone_all());
+        client.mkdir("/sluice", open).await.map_err(trouble)?;
         let options = &self.options(CreateMode::Persistent);
         for collection in Collection::ALL {
             client.mkdir(&self.folder(collection), options).await.map_err(trouble)?;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_store::{Change, Expect, OpenError, ReadError, Retry, SessionState, Settings};
+use sluice_servers::Mode;
+use sluice_store::{Change, Expect, OpenError, ReadError, Retry, SessionState, Settings, open};
 
-use crate::bed::{Bed, CALLS, NODES, brisk, get, put, put_session, reach, whole, write};
+use crate::bed::{Bed, CALLS, IDENTITY, NODES, brisk, calm, get, put, put_session, reach, whole, write};
 
 /// Far more than an operation may take; only what hangs comes here.
 const HANGS: Duration = Duration::from_secs(20);
@@ -98,4 +99,31 @@ pub async fn an_absent_server_is_said(bed: Bed) {
     let error = bed.try_store(Some(nobody), settings).await.err().unwrap();
     assert!(matches!(error, OpenError::Unavailable(_)) && error.retry() == Retry::Later, "{error}");
     assert!(error.to_string().starts_with("the store cannot be reached"), "{error}");
+}
+
+/// Two ways to the same server stand for two servers of one store.
+pub async fn another_server_takes_over(bed: Bed) {
+    let (proxies, witness) = ([bed.proxy().await, bed.proxy().await], bed.store().await);
+    let url = format!("{},{}", bed.url(Some(proxies[0].address())), proxies[1].address());
+    let store = open(&url, &bed.cluster, IDENTITY, calm()).await.unwrap();
+    let mut session = store.session();
+    let node = put_session(&*store, "n").await;
+    let mut watch = store.watch(CALLS);
+    assert_eq!(whole(&mut watch).await, []);
+    for (mode, lost) in [(Mode::Cut, &proxies[0]), (Mode::Cut, &proxies[1]), (Mode::Hang, &proxies[0])] {
+        lost.set(mode);
+        // It may have been the other one that was used.
+        let written = put(&*witness, "a", "").await;
+        loop {
+            match watch.next().await.unwrap() {
+                Change::Reset(records) if records.iter().any(|(_, record)| record.revision == written) => break,
+                Change::Put(_, record) if record.revision == written => break,
+                _ => {}
+            }
+        }
+        reach(&mut session, SessionState::Connected, 1).await;
+        assert_eq!(store.read(NODES, "n").await.unwrap().map(|record| record.revision), Some(node));
+        lost.set(Mode::Pass);
+    }
+    assert_eq!(session.borrow().number, 1, "it was one session all along");
 }

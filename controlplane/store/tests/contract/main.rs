@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod bed;
 mod failures;
 mod leadership;
@@ -77,6 +78,8 @@ mod backends {
         failures::a_hung_server_makes_nobody_wait,
         failures::a_killed_server_comes_back,
         failures::an_absent_server_is_said,
+        failures::another_server_takes_over,
+        access::is_for_those_who_know_the_password,
         leadership::goes_to_one_and_then_to_the_next,
         leadership::goes_on_when_the_leader_dies,
     );
@@ -107,6 +110,9 @@ mod backends {
         failures::a_hung_server_makes_nobody_wait,
         failures::a_killed_server_comes_back,
         failures::an_absent_server_is_said,
+        failures::another_server_takes_over,
+        access::is_by_certificate,
+        access::is_for_those_who_know_the_password,
         leadership::goes_to_one_and_then_to_the_next,
         leadership::goes_on_when_the_leader_dies,
     );
