@@ -131,6 +131,10 @@ impl Store for ZooKeeper {
                 if let Some(revision) = inner.commit(change, sent).await? {
                     return Ok(revision);
                 }
+                if stat.is_none() {
+                    // Another was faster, or a stranger has removed the folder.
+                    inner.make_folders(&client).await?;
+                }
             }
         };
         inner.line.write(write).await
@@ -189,20 +193,20 @@ impl Inner {
 
     /// Makes the nodes above the records, and the guards.
     async fn make_folders(&self, client: &Client) -> Result<(), Trouble> {
-        let last = format!("{}guards/{}", self.prefix, GUARDS - 1);
-        if client.check_stat(&last).await.map_err(trouble)?.is_some() {
+        let mut nodes: Vec<_> = Collection::ALL.into_iter().map(|collection| self.folder(collection)).collect();
+        // In order, so that the last one stands for all.
+        nodes.extend((0..GUARDS).map(|number| format!("{}guards/{number}", self.prefix)));
+        let look = nodes.iter().take(Collection::ALL.len()).chain(nodes.last()).map(|node| client.check_stat(node));
+        let found = futures_util::future::try_join_all(look).await.map_err(trouble)?;
+        if found.iter().all(Option::is_some) {
             return Ok(());
         }
         // Above all clusters, so it is nobody's own.
         let open = &CreateMode::Persistent.with_acls(Acls::anyone_all());
         client.mkdir("/sluice", open).await.map_err(trouble)?;
         let options = &self.options(CreateMode::Persistent);
-        for collection in Collection::ALL {
-            client.mkdir(&self.folder(collection), options).await.map_err(trouble)?;
-        }
-        // In order, so that the last one stands for all.
-        for number in 0..GUARDS {
-            client.mkdir(&format!("{}guards/{number}", self.prefix), options).await.map_err(trouble)?;
+        for node in nodes {
+            client.mkdir(&node, options).await.map_err(trouble)?;
         }
         Ok(())
     }

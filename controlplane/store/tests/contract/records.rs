@@ -304,6 +304,11 @@ pub async fn strange_keys_are_left_out(bed: Bed) {
                 let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
                 let client = Client::connect(&server).await.unwrap();
                 client.create(&format!("{folder}/{part}"), b"", &options).await.unwrap();
+                // A folder that is gone is made again when it is needed.
+                client.delete(&format!("/sluice/{}/rooms", bed.cluster), None).await.unwrap();
+                assert_eq!(store.list(Collection::Rooms).await, Ok(vec![]));
+                store.write(Collection::Rooms, "r", Bytes::new(), Expect::Absent, Life::Durable).await.unwrap();
+                store.remove(Collection::Rooms, "r", Expect::Any).await.unwrap();
             }
             _ => {
                 let mut client = etcd_client::Client::connect([&server], None).await.unwrap();
