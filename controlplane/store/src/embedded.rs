@@ -7,7 +7,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -26,6 +26,10 @@ use crate::{
 
 /// Key of the last revision, beside `sluice/<cluster>/`.
 const REVISION: &str = "revision";
+
+/// How long a folder may stay in use: sled frees it a moment after it was dropped, and a restarted process may meet the end of the
+/// former. Raising it makes a second process by mistake wait longer for its error, lowering it makes a restart fail.
+const GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Embedded {
     inner: Arc<Inner>,
@@ -53,7 +57,16 @@ impl Embedded {
     pub(crate) async fn open(folder: &Path, cluster: &str, settings: Settings) -> Result<Embedded, OpenError> {
         let folder = folder.to_owned();
         let prefix = format!("sluice/{cluster}/");
-        let inner = blocking(move || Inner::open(&folder, prefix, settings.collection_len)).await??;
+        let began = Instant::now();
+        let inner = loop {
+            let (folder, prefix) = (folder.clone(), prefix.clone());
+            match blocking(move || Inner::open(&folder, prefix, settings.collection_len)).await? {
+                Err(Failure::InUse) if began.elapsed() < GRACE.min(settings.opening) => {
+                    time::sleep(limits::PAUSE_MIN).await;
+                }
+                opened => break opened?,
+            }
+        };
         let session = Session { state: SessionState::Connected, number: 1, held_until: None };
         Ok(Embedded {
             inner: Arc::new(inner),
@@ -79,6 +92,7 @@ impl Embedded {
 /// Why the database did not do something.
 enum Failure {
     Slow,
+    InUse,
     Database(String),
 }
 
@@ -87,7 +101,7 @@ impl From<sled::Error> for Failure {
         // A folder locked by another process comes as an I/O error whose text is a debug dump.
         match error {
             sled::Error::Io(error) if error.kind() == io::ErrorKind::Other || error.raw_os_error() == Some(11) => {
-                Failure::Database("its folder is in use by another process".into())
+                Failure::InUse
             }
             other => Failure::Database(other.to_string()),
         }
@@ -95,11 +109,13 @@ impl From<sled::Error> for Failure {
 }
 
 const SLOW: &str = "the disk is too slow";
+const IN_USE: &str = "its folder is in use by another process";
 
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> ReadError {
         match failure {
             Failure::Slow => ReadError::Unavailable(SLOW.into()),
+            Failure::InUse => ReadError::Refused(IN_USE.into()),
             Failure::Database(reason) => ReadError::Refused(reason),
         }
     }
@@ -109,6 +125,7 @@ impl From<Failure> for WriteError {
     fn from(failure: Failure) -> WriteError {
         match failure {
             Failure::Slow => WriteError::Unanswered(SLOW.into()),
+            Failure::InUse => WriteError::Refused(IN_USE.into()),
             Failure::Database(reason) => WriteError::Refused(reason),
         }
     }
@@ -118,6 +135,7 @@ impl From<Failure> for OpenError {
     fn from(failure: Failure) -> OpenError {
         match failure {
             Failure::Slow => OpenError::Unavailable(SLOW.into()),
+            Failure::InUse => OpenError::Refused(IN_USE.into()),
             Failure::Database(reason) => OpenError::Refused(reason),
         }
     }

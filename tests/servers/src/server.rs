@@ -3,9 +3,9 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{Once, OnceLock, mpsc},
     time::Duration,
 };
 
@@ -31,6 +31,9 @@ const START: Duration = Duration::from_secs(60);
 
 /// How often a starting server is asked.
 const ASK: Duration = Duration::from_millis(50);
+
+/// How the folders of servers begin; the number of the process follows.
+const PREFIX: &str = "sluice-server-";
 
 /// A running server with its own folder. Ends when dropped.
 #[derive(Debug)]
@@ -74,7 +77,9 @@ impl Server {
     }
 
     async fn begin(kind: Kind, tls: Option<Tls>) -> Server {
-        let folder = tempfile::Builder::new().prefix("sluice-server-").tempdir();
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(sweep);
+        let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let mut server = Server { kind, folder, ports: free_ports(), tls, child: None };
         server.restart().await;
@@ -166,7 +171,13 @@ impl Server {
         )?;
         let mut command = until_death("java");
         // Starts fast and small; nothing here runs long enough for the second compiler.
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp"]);
+        command.args([
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-Xmx256m",
+            "-Dzookeeper.preAllocSize=1024",
+            "-cp",
+        ]);
         command.arg(format!("{}:/usr/share/java/zookeeper.jar", folder.display()));
         command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(folder.join("zoo.cfg"));
         command.stdout(self.log_file()?).stderr(self.log_file()?);
@@ -216,6 +227,21 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Removes the folders of servers whose process has ended without dropping them, as it does with statics.
+fn sweep() {
+    let Ok(folders) = fs::read_dir(std::env::temp_dir()) else { return };
+    for folder in folders.flatten() {
+        let name = folder.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        let ended =
+            process.is_some_and(|process| process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists());
+        if ended {
+            // Another may sweep at the same time.
+            let _ = fs::remove_dir_all(folder.path());
+        }
     }
 }
 
