@@ -10,9 +10,11 @@ export PATH := $(CURDIR)/$(CACHE)/nodejs/node_modules/.bin:$(HOME)/.cargo/bin:$(
 CARGO ?= cargo
 
 # C compiler and cmake: aws-lc (SRTP, TLS). curl: the Rust toolchain where there is none. nodejs, npm: the page.
-PACKAGES := build-essential cmake curl git ca-certificates pkg-config
-# Chromium: browser tests. iproute2: cutting one page's network. python3-venv: LiveKit's Python SDK.
-TEST_PACKAGES := chromium iproute2 python3 python3-venv
+# protobuf-compiler and libprotobuf-dev: the messages of etcd's client.
+PACKAGES := build-essential cmake curl git ca-certificates pkg-config protobuf-compiler libprotobuf-dev
+# Chromium: browser tests. iproute2: cutting one page's network. python3-venv: LiveKit's Python SDK. zookeeper (with Java) and
+# etcd-server: the cluster's stores; tests start their own on free ports, whatever service Debian starts of etcd.
+TEST_PACKAGES := chromium iproute2 python3 python3-venv zookeeper default-jre-headless etcd-server
 # clang, libbpf-dev, bpftool: the sink of the measurements. nftables: what a firewall costs. python3-pip: building
 # mediasoup.
 BENCH_PACKAGES := clang libbpf-dev bpftool iproute2 nftables python3 python3-pip janus

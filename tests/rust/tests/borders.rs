@@ -30,13 +30,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("sluice-signal", &["sluice-messages"]),
     ("sluice-rooms", &["sluice-messages", "sluice-signal"]),
-    ("sluice-server", &["sluice-messages", "sluice-signal", "sluice-rooms"]),
+    ("sluice-store", &[]),
+    ("sluice-server", &["sluice-messages", "sluice-signal", "sluice-rooms", "sluice-store"]),
     ("sluice-load", &["sluice-wire", "sluice-srtp", "sluice-messages", "sluice-signal"]),
     ("sluice", &["sluice-io", "sluice-node", "sluice-server", "sluice-load"]),
 ];
 
 /// Crates that drive the others from outside; nothing imports them.
-const TEST_CRATES: &[&str] = &["sluice-tests", "sluice-benches"];
+const TEST_CRATES: &[&str] = &["sluice-tests", "sluice-benches", "sluice-servers"];
 
 /// Crates that must never be reachable, with the reason.
 const MUST_NOT_SEE: &[(&str, &[&str], &str)] = &[
@@ -53,6 +54,7 @@ const MUST_NOT_SEE: &[(&str, &[&str], &str)] = &[
     ("sluice-io", &["tokio", "quinn", "axum"], "a backend knows frames and the kernel, nothing else"),
     ("sluice-signal", &["tokio", "quinn", "axum"], "signalling is pure: it is tested without a network"),
     ("sluice-rooms", &["tokio", "quinn", "axum"], "the rooms are pure: (state, command) -> effects"),
+    ("sluice-store", &["quinn"], "the store knows servers of stores, not nodes or clients"),
 ];
 
 /// Words that read a clock, open a socket or start a thread; none may stand in the sources of a sans-IO or pure crate.
@@ -177,7 +179,7 @@ fn sans_io_sources_name_no_clock_socket_thread_or_lock() {
 
 #[test]
 fn unsafe_lives_in_packet_memory_and_backends_only() {
-    for folder in ["common", "dataplane", "controlplane", "tools/load", "sluice", "tests/rust"] {
+    for folder in ["common", "dataplane", "controlplane", "tools/load", "sluice", "tests/rust", "tests/servers"] {
         let mut files = Vec::new();
         sources(&root().join(folder), &mut files);
         for file in files {
