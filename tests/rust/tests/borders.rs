@@ -30,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("sluice-signal", &["sluice-messages"]),
     ("sluice-rooms", &["sluice-messages", "sluice-signal"]),
+    ("sluice-placement", &[]),
     ("sluice-server", &["sluice-messages", "sluice-signal", "sluice-rooms"]),
     ("sluice-load", &["sluice-wire", "sluice-srtp", "sluice-messages", "sluice-signal"]),
     ("sluice", &["sluice-io", "sluice-node", "sluice-server", "sluice-load"]),
@@ -53,6 +54,11 @@ const MUST_NOT_SEE: &[(&str, &[&str], &str)] = &[
     ("sluice-io", &["tokio", "quinn", "axum"], "a backend knows frames and the kernel, nothing else"),
     ("sluice-signal", &["tokio", "quinn", "axum"], "signalling is pure: it is tested without a network"),
     ("sluice-rooms", &["tokio", "quinn", "axum"], "the rooms are pure: (state, command) -> effects"),
+    (
+        "sluice-placement",
+        &["tokio", "quinn", "axum", "rand"],
+        "placement is a function of its arguments: two controls must come to the same answer",
+    ),
 ];
 
 /// Words that read a clock, open a socket or start a thread; none may stand in the sources of a sans-IO or pure crate.
@@ -69,8 +75,14 @@ const SANS_IO_WORDS: &[&str] = &[
     "rand::rng()",
     "rand::random",
 ];
-const SANS_IO: &[&str] =
-    &["common/wire", "dataplane/forwarder", "dataplane/slowpath", "controlplane/signal", "controlplane/rooms"];
+const SANS_IO: &[&str] = &[
+    "common/wire",
+    "dataplane/forwarder",
+    "dataplane/slowpath",
+    "controlplane/signal",
+    "controlplane/rooms",
+    "controlplane/placement",
+];
 
 /// Folders whose crates may contain `unsafe`: packet memory and I/O backends.
 const UNSAFE_ALLOWED: &[&str] = &["dataplane/frames", "dataplane/io"];
