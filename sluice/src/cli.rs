@@ -55,7 +55,7 @@ pub enum Role {
     /// control has to say for it.
     ///
     /// Nothing is sent and no server is needed. The same seed gives the same counts; CPU times are this machine's.
-    /// docs/scale.md reads the result. Ends with 2 if what was asked for makes no sense.
+    /// docs/scale.md reads the result. Ends with 2 if what was asked for makes no sense or a report cannot be written.
     Simulate(SimulateOptions),
 }
 

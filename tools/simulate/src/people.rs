@@ -27,8 +27,8 @@ const PUBLISH_OFFER: &str = include_str!("../data/publish.sdp");
 /// Calls of one size are repeated until so many people took part: more makes the CPU times of small calls steadier.
 const PEOPLE_MEASURED: usize = 60;
 
-/// Between two joins of one call, in simulated time.
-const JOIN_GAP: Duration = Duration::from_millis(5);
+/// Between two people who join or leave a call, in simulated time.
+const PERSON_GAP: Duration = Duration::from_millis(5);
 
 /// What control did for something that happened to a call.
 #[derive(Clone, Copy, Default, PartialEq, Debug, Serialize)]
@@ -166,7 +166,7 @@ impl OneCall {
             self.handle(Command::NodeEvent { node: NodeId(self.node.clone()), event });
         }
         self.settle();
-        self.pass(JOIN_GAP);
+        self.pass(PERSON_GAP);
     }
 
     /// Another node comes, the call's dies, and clients are told to connect anew.
@@ -188,6 +188,7 @@ impl OneCall {
             self.say(socket, Request::Leave(Default::default()));
             self.handle(Command::SocketClosed { socket, reason: SocketClosed::Gone });
             self.settle();
+            self.pass(PERSON_GAP);
         }
         self.pass(Duration::from_secs(60));
     }

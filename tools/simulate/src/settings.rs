@@ -81,9 +81,9 @@ pub enum SettingsError {
     #[error("a rack of {rack} nodes does not fit into a region: {nodes} nodes in {regions} regions")]
     Rack { rack: usize, nodes: usize, regions: usize },
     #[error(
-        "{calls} calls cost about {cost_pps} packets/s and {nodes} nodes carry {capacity_pps} at most, of which one region less must be enough: raise --nodes or --capacity-pps, or lower --calls"
+        "{calls} calls cost about {cost_pps} packets/s, and {nodes} nodes may be given {usable_pps} (nine tenths, without one region if there are several): raise --nodes or --capacity-pps, or lower --calls"
     )]
-    Overload { calls: usize, cost_pps: u64, nodes: usize, capacity_pps: u64 },
+    Overload { calls: usize, cost_pps: u64, nodes: usize, usable_pps: u64 },
 }
 
 impl Settings {
@@ -111,10 +111,11 @@ impl Settings {
         }
         let cost_pps = (self.calls as f64 * mix::mean_cost_pps(self.largest)) as u64;
         let capacity_pps = self.nodes as u64 * self.capacity_pps;
-        // Without one region, and with some room for what does not divide evenly.
-        let usable = if self.regions > 1 { capacity_pps - capacity_pps / self.regions as u64 } else { capacity_pps };
-        if cost_pps > usable / 10 * 9 {
-            return Err(SettingsError::Overload { calls: self.calls, cost_pps, nodes: self.nodes, capacity_pps });
+        let lost_pps = if self.regions > 1 { capacity_pps / self.regions as u64 } else { 0 };
+        // Nodes cannot be filled to the last packet.
+        let usable_pps = (capacity_pps - lost_pps) / 10 * 9;
+        if cost_pps > usable_pps {
+            return Err(SettingsError::Overload { calls: self.calls, cost_pps, nodes: self.nodes, usable_pps });
         }
         Ok(())
     }

@@ -35,13 +35,13 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\n{:<32}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}",
+        "\n{:<32}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>12}",
         "calls", "at end", "begun", "refused", "moved", "people", "stranded", "past bound"
     )?;
     for phase in &report.phases {
         writeln!(
             out,
-            "{:<32}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}",
+            "{:<32}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>12}",
             phase.name,
             phase.calls,
             phase.started,
