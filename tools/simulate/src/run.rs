@@ -129,10 +129,12 @@ impl<'a> Simulation<'a> {
         open.phase.nodes_lost = nodes.len();
         self.set(nodes, State::Dead);
         for second in 0..self.settings.pause_s {
+            let (dead, _) = self.second(&mut open);
+            // After those without media: backups chosen before would not know where these went.
             if second == 0 && !nodes.is_empty() {
                 self.cluster.renew_backups();
+                open.total.add(&self.cluster.take());
             }
-            let (dead, _) = self.second(&mut open);
             open.phase.stranded = dead;
         }
         open.phase.people_without_node = self.cluster.people_without_node();

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::mix;
 
-/// Largest cluster that is simulated: what one control may know, times ten.
+/// Largest cluster that is simulated: ten times what one control may know.
 const NODES_MAX: usize = 10_000;
 
 /// Most calls at one time; each costs half a kilobyte.
