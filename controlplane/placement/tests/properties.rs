@@ -225,7 +225,7 @@ proptest! {
 #[test]
 fn ten_thousand_calls_on_ten_nodes_stay_inside_the_bound() {
     // One in a hundred costs as much as fifty others: left to the hash alone, they would overload some nodes.
-    let cost_pps = |i: usize| if i % 100 == 0 { 57_000 } else { [200, 460, 1_560, 230][i % 4] };
+    let cost_pps = |i: usize| if i.is_multiple_of(100) { 57_000 } else { [200, 460, 1_560, 230][i % 4] };
     let capacity_pps = 2_000_000;
     let mut view = View::new((0..10).map(|i| node(&format!("node-{i}"), capacity_pps)));
     let mut by_hash: BTreeMap<String, u64> = BTreeMap::new();
