@@ -51,6 +51,12 @@ pub enum Role {
     /// Ends with 0, with 1 if nobody could join, no media came or the server went away, and with 2 if what was asked for
     /// makes no sense. docs/load.md has examples.
     Load(Box<LoadOptions>),
+    /// Simulate a cluster of any size with the real placement and room code: how full its nodes get, what failures move, and what
+    /// control has to say for it.
+    ///
+    /// Nothing is sent and no server is needed. The same seed gives the same counts; CPU times are this machine's.
+    /// docs/scale.md reads the result. Ends with 2 if what was asked for makes no sense or a report cannot be written.
+    Simulate(SimulateOptions),
 }
 
 /// Where the configuration is.
@@ -201,6 +207,14 @@ pub struct LoadOptions {
     pub target: sluice_load::Target,
     #[command(flatten)]
     pub settings: sluice_load::Settings,
+}
+
+#[derive(Args)]
+pub struct SimulateOptions {
+    #[command(flatten)]
+    pub target: sluice_simulate::Target,
+    #[command(flatten)]
+    pub settings: sluice_simulate::Settings,
 }
 
 #[derive(Args)]

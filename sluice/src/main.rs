@@ -26,7 +26,8 @@ const EXIT_LOAD: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let is_tool = matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Stats(_) | Role::Load(_));
+    let is_tool =
+        matches!(cli.role, Role::Token(_) | Role::Certs(_) | Role::Stats(_) | Role::Load(_) | Role::Simulate(_));
     let default = if is_tool { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| default.into());
     let colours = std::io::stderr().is_terminal();
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         Role::Stats(options) => stats::run(&options),
         Role::Check(options) => check::run(&options),
         Role::Load(options) => sluice_load::run(&options.target, options.settings).map_err(anyhow::Error::from),
+        Role::Simulate(options) => {
+            sluice_simulate::run(&options.target, &options.settings).map_err(anyhow::Error::from)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
