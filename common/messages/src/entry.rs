@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CallId, Codec, DataTrackId, ExtensionMap, Kind, TrackId, TransportId};
+use crate::{CallId, Codec, DataKind, DataTrackId, ExtensionMap, Kind, TrackId, TransportId};
 
 /// One row of the table.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -111,6 +111,47 @@ pub struct Data {
     pub may_send: bool,
     /// Data for the participant is delivered on this transport.
     pub delivers: bool,
+    /// Channels that are open already, since another node had the transport before: the association is restarted (RFC 9260
+    /// section 5.2.2), and they go on without being opened again.
+    pub streams: Streams,
+}
+
+/// SCTP streams of the channels that are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Streams {
+    reliable: Option<u16>,
+    lossy: Option<u16>,
+    track: Option<u16>,
+}
+
+impl Streams {
+    /// No channel is open.
+    pub const NONE: Streams = Streams { reliable: None, lossy: None, track: None };
+
+    /// The stream of a channel; none while it is not open.
+    pub fn of(&self, kind: DataKind) -> Option<u16> {
+        match kind {
+            DataKind::Reliable => self.reliable,
+            DataKind::Lossy => self.lossy,
+            DataKind::Track => self.track,
+        }
+    }
+
+    /// A channel was opened, or closed.
+    pub fn set(&mut self, kind: DataKind, stream: Option<u16>) {
+        match kind {
+            DataKind::Reliable => self.reliable = stream,
+            DataKind::Lossy => self.lossy = stream,
+            DataKind::Track => self.track = stream,
+        }
+    }
+
+    /// All that are open.
+    pub fn iter(&self) -> impl Iterator<Item = (DataKind, u16)> {
+        let kinds = [DataKind::Reliable, DataKind::Lossy, DataKind::Track];
+        let streams = *self;
+        kinds.into_iter().filter_map(move |kind| Some((kind, streams.of(kind)?)))
+    }
 }
 
 /// One published media section.

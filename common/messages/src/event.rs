@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CallId, TrackId, TransportId};
+use crate::{CallId, DataKind, TrackId, TransportId};
 
 /// Something control should know. Events are repeated in full after a reconnect where they are states.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// State of a transport changed.
     Transport { transport: TransportId, state: TransportState },
+    /// A data channel was opened on a stream, or closed.
+    Channel { transport: TransportId, kind: DataKind, stream: Option<u16> },
     /// First packet of a track arrived.
     TrackStarted { track: TrackId },
     /// Layers of a track that have packets now, each with its SSRC; sent on change.

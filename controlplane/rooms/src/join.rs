@@ -250,7 +250,12 @@ impl Room {
         }
         let local = shared.dice.ice();
         let subscriber = Subscriber::new(local.clone(), shared.dice.seed(), participant.quirks());
-        let data = Data { opened_by_us: true, may_send: participant.permission.can_publish_data, delivers: true };
+        let data = Data {
+            opened_by_us: true,
+            may_send: participant.permission.can_publish_data,
+            delivers: true,
+            streams: Default::default(),
+        };
         let ice = Ice { local, remote: None, previous_local: None };
         let id = shared.dice.transport();
         let row = transport_row(id, self.call, &participant.sid, participant.identity(), ice, Some(data));

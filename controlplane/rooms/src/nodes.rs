@@ -72,9 +72,9 @@ impl Rooms {
 
     pub(crate) fn node_event(&mut self, node: &NodeId, event: Event) {
         let place = match &event {
-            Event::Transport { transport, .. } | Event::Quality { transport, .. } => {
-                self.shared.transports.get(transport)
-            }
+            Event::Transport { transport, .. }
+            | Event::Quality { transport, .. }
+            | Event::Channel { transport, .. } => self.shared.transports.get(transport),
             Event::Forwarding { receiver, .. } => self.shared.transports.get(receiver),
             Event::Speakers { call, .. } => Some(&(*call, ParticipantKey(0))),
             Event::Layers { track, .. } => self.shared.tracks.get(track),
@@ -86,6 +86,7 @@ impl Rooms {
         touched.insert(call);
         match event {
             Event::Transport { transport, state } => room.transport_event(shared, key, transport, &state),
+            Event::Channel { transport, kind, stream } => room.channel_event(key, transport, kind, stream),
             Event::Quality { transport, quality } => room.quality_event(shared, key, transport, quality),
             Event::Forwarding { track, encoding, .. } => room.forwarding_event(shared, key, track, encoding),
             Event::Speakers { speakers, .. } => room.speakers_event(shared, &speakers),
@@ -155,7 +156,7 @@ impl Rooms {
             for mut note in notes {
                 let ids = std::mem::take(&mut note.subscriptions);
                 let data = std::mem::take(&mut note.data.received);
-                if let Some(participant) = note.restore(shared, &mut transports, &mut tracks) {
+                if let Some(participant) = note.restore(shared, id, &mut transports, &mut tracks) {
                     received.push((room.readmit(shared, participant), ids, data));
                 }
             }

@@ -180,6 +180,7 @@ impl ParticipantNote {
     pub(crate) fn restore(
         self,
         shared: &mut Shared,
+        node: &NodeId,
         transports: &mut HashMap<TransportId, Transport>,
         tracks: &mut HashMap<TrackId, sluice_messages::Track>,
     ) -> Option<Participant> {
@@ -189,7 +190,8 @@ impl ParticipantNote {
             let row = transports.remove(&note.transport)?;
             let link = if self.was_connected { Link::Connected } else { Link::New };
             let (role, transport, negotiation) = (note.role, note.transport, note.negotiation);
-            Some(PeerConnection { role, transport, negotiation, link, trickled: true, row })
+            let (seen, streams) = (vec![node.clone()], Default::default());
+            Some(PeerConnection { role, transport, negotiation, link, trickled: true, seen, streams, row })
         };
         let connections = self.connections.into_iter().map(connection).collect::<Option<Vec<_>>>()?;
         let track = |note: TrackNote| {

@@ -128,6 +128,11 @@ pub(crate) struct PeerConnection {
     pub(crate) link: Link,
     /// The client was given our candidates for the current credentials.
     pub(crate) trickled: bool,
+    /// Nodes whose candidates the client got with its current credentials: it is not led to one of them again by another
+    /// candidate of the same address.
+    pub(crate) seen: Vec<crate::NodeId>,
+    /// Data channels that are open now.
+    pub(crate) streams: sluice_messages::Streams,
     /// As the node has it.
     pub(crate) row: sluice_messages::Transport,
 }
@@ -305,12 +310,26 @@ impl Published {
 }
 
 impl PeerConnection {
+    /// Data channels that were open when the node got the transport.
+    pub(crate) fn resumed(&self) -> sluice_messages::Streams {
+        self.row.data.map(|data| data.streams).unwrap_or_default()
+    }
+
     pub(crate) fn new(negotiation: Negotiation, row: sluice_messages::Transport) -> PeerConnection {
         let role = match negotiation {
             Negotiation::Publisher(_) => Role::Publisher,
             Negotiation::Subscriber(_) => Role::Subscriber,
         };
-        PeerConnection { role, transport: row.id, negotiation, link: Link::New, trickled: false, row }
+        PeerConnection {
+            role,
+            transport: row.id,
+            negotiation,
+            link: Link::New,
+            trickled: false,
+            seen: Vec::new(),
+            streams: Default::default(),
+            row,
+        }
     }
 }
 

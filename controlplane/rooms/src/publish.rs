@@ -113,8 +113,12 @@ impl Room {
         connection.row.ice = answered.ice;
         connection.row.fingerprint = Some(answered.fingerprint);
         connection.row.receive_extensions = answered.receive_extensions;
-        connection.row.data = answered.data.then_some(Data { opened_by_us: false, may_send, delivers });
-        connection.trickled &= !answered.ice_restarted;
+        connection.row.data =
+            answered.data.then_some(Data { opened_by_us: false, may_send, delivers, streams: connection.resumed() });
+        if answered.ice_restarted {
+            connection.trickled = false;
+            connection.seen.clear();
+        }
         shared.put(&node, Entry::Transport(connection.row.clone()));
         let answer = SessionDescription {
             r#type: "answer".to_owned(),

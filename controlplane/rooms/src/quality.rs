@@ -6,7 +6,7 @@ use livekit_protocol::{
     ConnectionQuality, ConnectionQualityInfo, ConnectionQualityUpdate, DisconnectReason, SpeakerInfo, SpeakersChanged,
     StreamState, StreamStateInfo, StreamStateUpdate, participant_info, signal_response::Message,
 };
-use sluice_messages::{Failure, LayerLive, Quality, Speaker, TrackId, TransportId, TransportState};
+use sluice_messages::{DataKind, Failure, LayerLive, Quality, Speaker, TrackId, TransportId, TransportState};
 
 use crate::{
     Notice,
@@ -70,6 +70,21 @@ impl Room {
                 connection.link = Link::Failed;
                 self.failed(shared, key, *failure);
             }
+        }
+    }
+
+    /// A data channel is open, or is not any more.
+    pub(crate) fn channel_event(
+        &mut self,
+        key: ParticipantKey,
+        transport: TransportId,
+        kind: DataKind,
+        stream: Option<u16>,
+    ) {
+        let participant = self.participants.get_mut(&key);
+        let connection = participant.and_then(|p| p.connections.iter_mut().find(|c| c.transport == transport));
+        if let Some(connection) = connection {
+            connection.streams.set(kind, stream);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A call goes on at another node: everybody keeps sid, tracks and wishes, and gets other media keys.
 //!
 //! The new node knows nothing per packet. It has the ICE credentials that clients use already, so a trickled candidate that
-//! is preferred to all before leads them there; its own certificate in the next offer makes them renew DTLS. Only a client
+//! is preferred to all before leads them there (a node that they have been at needs new credentials); its own certificate in the next offer makes them renew DTLS. Only a client
 //! can offer the connection on which it publishes: it is told to resume, which makes it do so.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use sluice_signal::NodeInfo;
 use crate::{
     NodeId, Notice, Rooms,
     limits::{MOVE_PATIENCE, MOVE_RESTART},
-    participant::{Link, Participant, ParticipantKey, Role},
+    participant::{Link, Negotiation, Participant, ParticipantKey, Role},
     room::{Leave, Room},
     shared::Shared,
 };
@@ -72,13 +72,28 @@ impl Room {
             (participant.moved_at, participant.urged) = (Some(now), false);
             // What was sent under the old keys has used up indices that the new node cannot know of: SSRCs start anew. The
             // rows come back with the answer that accepts them.
+            let seen = participant.connection(Role::Subscriber).is_some_and(|connection| connection.seen.contains(&to));
+            let fresh = shared.dice.ice();
             if let Some(subscriber) = participant.subscriber() {
                 subscriber.renew();
+                if seen {
+                    subscriber.restart_ice(fresh);
+                }
             }
             participant.subscriptions.values_mut().for_each(|subscription| subscription.row = None);
             for connection in &mut participant.connections {
                 connection.trickled = false;
                 connection.link = Link::New;
+                if let Negotiation::Subscriber(subscriber) = &connection.negotiation
+                    && seen
+                {
+                    connection.row.ice = subscriber.ice().clone();
+                    connection.seen.clear();
+                }
+                // Their association is with the old node; the new one restarts it.
+                if let Some(data) = &mut connection.row.data {
+                    data.streams = connection.streams;
+                }
                 shared.put(&to, Entry::Transport(connection.row.clone()));
             }
             for row in participant.tracks.iter().flat_map(|track| track.rows()) {

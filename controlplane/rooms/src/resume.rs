@@ -125,6 +125,7 @@ impl Room {
         if let Some(connection) = participant.connection_mut(Role::Subscriber) {
             connection.row.ice = ice;
             connection.trickled = false;
+            connection.seen.clear();
             shared.put(&node, Entry::Transport(connection.row.clone()));
         }
         self.changes.receivers.insert(key);

@@ -182,7 +182,12 @@ impl Room {
         row.ice = answered.ice;
         row.fingerprint = Some(answered.fingerprint);
         row.send_extensions = answered.send_extensions;
-        row.data = answered.data.then_some(Data { opened_by_us: true, may_send, delivers: true });
+        row.data = answered.data.then_some(Data {
+            opened_by_us: true,
+            may_send,
+            delivers: true,
+            streams: connection.resumed(),
+        });
         if row != connection.row {
             connection.row = row;
             shared.put(&node, Entry::Transport(connection.row.clone()));
@@ -391,13 +396,14 @@ impl Room {
 
     /// Gives the client the node's candidates, once for each generation of credentials.
     pub(crate) fn trickle(&mut self, shared: &mut Shared, key: ParticipantKey, role: Role) {
-        let Some(node) = self.node_info(shared) else { return };
+        let (Some(id), Some(node)) = (self.node.clone(), self.node_info(shared)) else { return };
         let Some(participant) = self.participants.get_mut(&key) else { return };
         let socket = participant.socket;
         let Some(connection) = participant.connection_mut(role) else { return };
         if std::mem::replace(&mut connection.trickled, true) {
             return;
         }
+        connection.seen.push(id);
         let (mid, target) = match &connection.negotiation {
             Negotiation::Publisher(publisher) => (publisher.candidate_mid().unwrap_or("0"), SignalTarget::Publisher),
             Negotiation::Subscriber(subscriber) => (subscriber.candidate_mid(), SignalTarget::Subscriber),

@@ -1,7 +1,8 @@
 //! DTLS and data channels of one transport.
 //!
 //! We are always the DTLS server. The client's certificate must match the fingerprint of its description before anything
-//! of it is used. SRTP keys come out as [`Output::Connected`]; then SCTP runs inside DTLS, with the client's INIT first, and
+//! of it is used. SRTP keys come out as [`Output::Connected`]; then SCTP runs inside DTLS, with the client's INIT first
+//! (ours, where another node had the association before), and
 //! data channels in it ([`sluice_messages::DataKind`] by their labels).
 //!
 //! What breaks closes this peer alone: an error of DTLS, a wrong certificate, even a panic in a library.
@@ -74,8 +75,8 @@ pub enum Output {
     Datagram(Vec<u8>),
     /// The client is who it should be, and these are the SRTP keys. Comes once.
     Connected(KeyMaterial),
-    /// Messages of this kind can be sent now.
-    ChannelOpen(DataKind),
+    /// Messages of this kind can be sent now, on this SCTP stream.
+    ChannelOpen(DataKind, u16),
     /// Messages of this kind cannot be sent any more: the client closed the channel or broke SCTP. Media goes on.
     ChannelClosed(DataKind),
     /// A message from the client, which may send ([`Data::may_send`]).
@@ -283,7 +284,7 @@ impl Peer {
                 return true;
             };
             self.connected = true;
-            self.data.listen();
+            self.data.begin();
             self.outputs.push_back(Output::Connected(keys));
         }
         outputs > 0

@@ -17,8 +17,9 @@ use sluice_srtp::{KeyMaterial, Profile};
 use sluice_wire::Micros;
 use support::{Version, Weather, World};
 
-const OURS: Data = Data { opened_by_us: true, may_send: true, delivers: true };
-const THEIRS: Data = Data { opened_by_us: false, may_send: true, delivers: true };
+const OURS: Data = Data { opened_by_us: true, may_send: true, delivers: true, streams: sluice_messages::Streams::NONE };
+const THEIRS: Data =
+    Data { opened_by_us: false, may_send: true, delivers: true, streams: sluice_messages::Streams::NONE };
 const KINDS: [DataKind; 3] = [DataKind::Reliable, DataKind::Lossy, DataKind::Track];
 const SOON: Duration = Duration::from_secs(5);
 
@@ -37,7 +38,7 @@ fn closed(world: &World) -> Option<Failure> {
 }
 
 fn open_kinds(world: &World) -> Vec<DataKind> {
-    world.outputs.iter().filter_map(|o| if let Output::ChannelOpen(kind) = o { Some(*kind) } else { None }).collect()
+    world.outputs.iter().filter_map(|o| if let Output::ChannelOpen(kind, _) = o { Some(*kind) } else { None }).collect()
 }
 
 fn messages(world: &World) -> Vec<(DataKind, Vec<u8>)> {

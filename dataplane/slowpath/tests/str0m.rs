@@ -161,14 +161,17 @@ impl Call {
     }
 
     fn open_kinds(&self) -> usize {
-        self.outputs.iter().filter(|o| matches!(o, Output::ChannelOpen(_))).count()
+        self.outputs.iter().filter(|o| matches!(o, Output::ChannelOpen(..))).count()
     }
 }
 
 #[test]
 fn a_subscriber_gets_the_channels_that_we_open() {
     for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13, DtlsVersion::Auto] {
-        let mut call = Call::new(version, Data { opened_by_us: true, may_send: false, delivers: true });
+        let mut call = Call::new(
+            version,
+            Data { opened_by_us: true, may_send: false, delivers: true, streams: sluice_messages::Streams::NONE },
+        );
         assert!(call.run(|c| c.open_kinds() == 3), "{version:?}: {:?}", call.outputs);
         assert!(matches!(call.outputs[0], Output::Connected(_)), "keys come first");
         assert!(call.rtc.is_connected());
@@ -190,7 +193,10 @@ fn a_subscriber_gets_the_channels_that_we_open() {
 #[test]
 fn a_publisher_opens_its_channels_and_sends() {
     for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
-        let mut call = Call::new(version, Data { opened_by_us: false, may_send: true, delivers: false });
+        let mut call = Call::new(
+            version,
+            Data { opened_by_us: false, may_send: true, delivers: false, streams: sluice_messages::Streams::NONE },
+        );
         let lossy = Reliability::MaxRetransmits { retransmits: 0 };
         let channels =
             [("_reliable", true, Reliability::Reliable), ("_lossy", false, lossy), ("_data_track", false, lossy)];

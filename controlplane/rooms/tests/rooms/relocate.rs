@@ -118,6 +118,19 @@ fn everybody_is_led_to_the_new_node_and_nobody_leaves() {
     assert_eq!(world.table.len(), before.len());
     world.run(Command::NodeUp { hello: hello(before.len() as u64), state: None });
     assert!(world.table.is_empty());
+
+    // Back there, a candidate of the address that clients knew before would lead nobody anywhere: ICE restarts.
+    world.look_at_second();
+    let old = world.subscriber(&bob).ice.local;
+    world.look_at_second();
+    world.take(bob.socket);
+    world.run(Command::NodeDown { node: NodeId(NODE_2.into()) });
+    world.run(Command::NodeLost { node: NodeId(NODE_2.into()) });
+    let ice = world.subscriber(&bob).ice;
+    assert_ne!(ice.local, old);
+    assert_eq!(ice.previous_local, Some(old));
+    let messages = world.take(bob.socket);
+    assert_eq!(offers(&messages)[0].media[0].ice, Some(ice.local));
 }
 
 #[test]

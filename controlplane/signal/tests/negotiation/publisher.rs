@@ -38,7 +38,7 @@ fn data_channels_alone() {
     assert_eq!((&media.kind, media.port, media.setup), (&MediaKind::Application, 9, Some(Setup::Passive)));
     assert_eq!((media.sctp_port, media.max_message_size), (Some(5000), Some(65_535)));
     assert_eq!(media.fingerprint, Some(node().fingerprint));
-    assert!(answered.sdp.contains("a=candidate:1 1 udp 2130706431 192.0.2.7 7882 typ host\r\n"));
+    assert!(answered.sdp.contains("a=candidate:1 1 udp 2130501631 192.0.2.7 7882 typ host\r\n"));
     assert!(answered.sdp.contains(" 2001:db8::7 7882 typ host\r\n"));
 }
 

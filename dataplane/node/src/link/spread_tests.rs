@@ -13,7 +13,12 @@ fn transport(id: u64, call: u64, receives: bool) -> Transport {
         fingerprint: None,
         receive_extensions: ExtensionMap::default(),
         send_extensions: ExtensionMap::default(),
-        data: Some(Data { opened_by_us: receives, may_send: true, delivers: receives }),
+        data: Some(Data {
+            opened_by_us: receives,
+            may_send: true,
+            delivers: receives,
+            streams: sluice_messages::Streams::NONE,
+        }),
     }
 }
 

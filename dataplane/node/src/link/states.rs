@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_messages::{CallId, Event, Key, LayerLive, Speaker, TrackId, TransportId, TransportState};
+use sluice_messages::{CallId, Event, Key, LayerLive, Speaker, Streams, TrackId, TransportId, TransportState};
 
 use super::table::Table;
 
@@ -10,6 +10,7 @@ use super::table::Table;
 #[derive(Default)]
 pub(crate) struct States {
     transports: BTreeMap<TransportId, TransportState>,
+    channels: BTreeMap<TransportId, Streams>,
     started: BTreeSet<TrackId>,
     layers: BTreeMap<TrackId, Vec<LayerLive>>,
     forwarding: BTreeMap<(TransportId, TrackId), Option<u8>>,
@@ -24,6 +25,13 @@ impl States {
                 let known = table.contains(&Key::Transport(*transport));
                 if known {
                     self.transports.insert(*transport, state.clone());
+                }
+                known
+            }
+            Event::Channel { transport, kind, stream } => {
+                let known = table.contains(&Key::Transport(*transport));
+                if known {
+                    self.channels.entry(*transport).or_default().set(*kind, *stream);
                 }
                 known
             }
@@ -67,6 +75,7 @@ impl States {
         match key {
             Key::Transport(transport) => {
                 self.transports.remove(transport);
+                self.channels.remove(transport);
             }
             Key::Track(track) => {
                 self.started.remove(track);
@@ -82,13 +91,16 @@ impl States {
 
     /// How many states there are.
     pub(crate) fn len(&self) -> usize {
-        let rows = self.transports.len() + self.started.len() + self.layers.len();
+        let rows = self.transports.len() + self.channels.len() + self.started.len() + self.layers.len();
         rows + self.forwarding.len() + self.speakers.len()
     }
 
     /// All of it, as if it just happened.
     pub(crate) fn events(&self) -> Vec<Event> {
         let transports = self.transports.iter().map(|(t, s)| Event::Transport { transport: *t, state: s.clone() });
+        let channels = self.channels.iter().flat_map(|(&transport, streams)| {
+            streams.iter().map(move |(kind, stream)| Event::Channel { transport, kind, stream: Some(stream) })
+        });
         let started = self.started.iter().map(|track| Event::TrackStarted { track: *track });
         let layers = self.layers.iter().map(|(t, live)| Event::Layers { track: *t, live: live.clone() });
         let forwarding = self.forwarding.iter().map(|((receiver, track), encoding)| Event::Forwarding {
@@ -97,6 +109,6 @@ impl States {
             encoding: *encoding,
         });
         let speakers = self.speakers.iter().map(|(c, s)| Event::Speakers { call: *c, speakers: s.clone() });
-        transports.chain(started).chain(layers).chain(forwarding).chain(speakers).collect()
+        transports.chain(channels).chain(started).chain(layers).chain(forwarding).chain(speakers).collect()
     }
 }

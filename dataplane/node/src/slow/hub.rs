@@ -245,7 +245,10 @@ impl Hub {
             }
             Output::Message { kind: DataKind::Track, payload } => self.forward(now, id, payload),
             Output::Message { kind, payload } => self.message(now, id, kind, &payload),
-            Output::ChannelOpen(_) | Output::ChannelClosed(_) => None,
+            Output::ChannelOpen(kind, stream) => {
+                Some(Said::Verdict(Verdict::Channel { transport: id, kind, stream: Some(stream) }))
+            }
+            Output::ChannelClosed(kind) => Some(Said::Verdict(Verdict::Channel { transport: id, kind, stream: None })),
         }
     }
 

@@ -7,7 +7,9 @@ mod pass;
 mod run;
 mod tracks;
 
-use sluice_messages::{CallId, DataSubscription, DataTrack, DataTrackId, Failure, SendData, Transport, TransportId};
+use sluice_messages::{
+    CallId, DataKind, DataSubscription, DataTrack, DataTrackId, Failure, SendData, Transport, TransportId,
+};
 use sluice_srtp::KeyMaterial;
 
 pub(crate) use hub::Hub;
@@ -57,6 +59,8 @@ pub(crate) enum Verdict {
     Datagram { transport: TransportId, bytes: Vec<u8> },
     /// The handshake is done.
     Keys { transport: TransportId, keys: KeyMaterial },
+    /// A data channel was opened, or closed.
+    Channel { transport: TransportId, kind: DataKind, stream: Option<u16> },
     /// The association is over.
     Closed { transport: TransportId, failure: Failure },
 }

@@ -2,7 +2,7 @@
 
 use sluice_forwarder::{Input, Remote};
 use sluice_frames::{FrameId, Tx};
-use sluice_messages::{Entry, Key, Transport};
+use sluice_messages::{Entry, Event, Key, Transport};
 use sluice_wire::Micros;
 
 use super::{
@@ -148,6 +148,9 @@ impl Worker {
                 Verdict::Keys { transport, keys } => {
                     self.forwarder.input(now, Input::Keys { transport, keys: &keys }, &mut self.pool);
                     self.change(transport, |status| status.dtls(Dtls::Connected));
+                }
+                Verdict::Channel { transport, kind, stream } => {
+                    self.report(Event::Channel { transport, kind, stream });
                 }
                 Verdict::Closed { transport, failure } => {
                     self.change(transport, |status| status.dtls(Dtls::Closed(failure)));

@@ -19,8 +19,10 @@ use str0m::{
 
 use super::*;
 
-pub const CLIENT_OPENS: Data = Data { opened_by_us: false, may_send: true, delivers: true };
-pub const NODE_OPENS: Data = Data { opened_by_us: true, may_send: true, delivers: true };
+pub const CLIENT_OPENS: Data =
+    Data { opened_by_us: false, may_send: true, delivers: true, streams: sluice_messages::Streams::NONE };
+pub const NODE_OPENS: Data =
+    Data { opened_by_us: true, may_send: true, delivers: true, streams: sluice_messages::Streams::NONE };
 
 /// One participant with one transport.
 pub struct Person {

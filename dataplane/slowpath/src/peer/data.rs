@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use sctp_proto::{
-    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
     PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, TransportConfig,
 };
 use sluice_messages::{Data, DataKind};
@@ -44,7 +44,7 @@ pub(super) struct Channels {
     endpoint: Option<Endpoint>,
     association: Option<(AssociationHandle, Association)>,
     established: bool,
-    /// We sent our DATA_CHANNEL_OPENs.
+    /// We sent our DATA_CHANNEL_OPENs, where we have to.
     opened: bool,
     channels: Vec<Channel>,
 }
@@ -68,13 +68,12 @@ impl Channels {
         self.wanted = wanted;
     }
 
-    /// DTLS is up: from now on SCTP is listened to.
-    pub(super) fn listen(&mut self) {
+    /// DTLS is up: from now on SCTP is listened to, or restarted where the client has an association with another node.
+    pub(super) fn begin(&mut self) {
         let mut config = EndpointConfig::new();
         config.max_payload_size(PAYLOAD_BYTES_MAX as u32);
-        let mut server = ServerConfig::new();
         // Whether the client is still there is ICE's question: SCTP retransmits as long as there is consent.
-        server.transport = Arc::new(
+        let transport = Arc::new(
             TransportConfig::default()
                 .with_max_init_retransmits(None)
                 .with_max_data_retransmits(None)
@@ -88,7 +87,36 @@ impl Channels {
                 .with_max_num_inbound_streams(1024)
                 .with_max_num_outbound_streams(1024),
         );
-        self.endpoint = Some(Endpoint::new(Arc::new(config), Some(Arc::new(server))));
+        let mut server = ServerConfig::new();
+        server.transport = transport.clone();
+        let is_resumed = self.is_resumed();
+        let endpoint = self.endpoint.insert(Endpoint::new(Arc::new(config), Some(Arc::new(server))));
+        if is_resumed {
+            let mut client = ClientConfig::new();
+            client.transport = transport;
+            // The client answers an INIT on an association that it has by restarting it, and keeps its channels.
+            if let Ok(association) = endpoint.connect(client, NOWHERE) {
+                endpoint.reject_new_associations();
+                self.association = Some(association);
+            }
+        }
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.wanted.is_some_and(|data| data.streams.iter().next().is_some())
+    }
+
+    /// Channels that the client has open go on as they are.
+    fn resume(&mut self, outputs: &mut impl Extend<Output>) {
+        let (Some(wanted), Some((_, association))) = (self.wanted, &mut self.association) else { return };
+        for (kind, stream) in wanted.streams.iter() {
+            let reliability = Reliability::of(kind);
+            let Ok(mut opened) = association.open_stream(stream, Ppid::Binary) else { continue };
+            // The stream was opened just now.
+            let _ = opened.set_reliability_params(reliability.unordered, reliability.kind, reliability.value);
+            self.channels.push(Channel { stream, kind: Some(kind), reliability, open: true });
+            outputs.extend([Output::ChannelOpen(kind, stream)]);
+        }
     }
 
     /// A decrypted datagram.
@@ -196,9 +224,12 @@ impl Channels {
                 }
             }
         }
-        if self.established && !self.opened && self.wanted.is_some_and(|d| d.opened_by_us) {
-            self.opened = true;
-            self.open_ours();
+        if self.established && !std::mem::replace(&mut self.opened, self.established) {
+            if self.is_resumed() {
+                self.resume(outputs);
+            } else if self.wanted.is_some_and(|data| data.opened_by_us) {
+                self.open_ours();
+            }
         }
     }
 
@@ -287,7 +318,7 @@ impl Channels {
             // The stream exists, as something was just read from it.
             let _ = stream.set_reliability_params(unordered, kind, value);
         }
-        outputs.extend(channel.kind.map(Output::ChannelOpen));
+        outputs.extend(channel.kind.map(|kind| Output::ChannelOpen(kind, id)));
     }
 
     fn acknowledge(&mut self, id: u16) {
