@@ -8,7 +8,6 @@ use crate::{NodeId, ReplyId, SocketId};
 
 /// One output.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large variant, and none outlives its command")]
 pub enum Effect {
     /// Send a message to a client.
     Send { socket: SocketId, message: proto::signal_response::Message },
