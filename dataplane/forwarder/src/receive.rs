@@ -101,6 +101,7 @@ impl Forwarder {
     /// Takes a datagram in; the caller releases the frame.
     pub(crate) fn datagram(&mut self, now: Micros, peer_index: u32, frame: FrameId, pool: &mut Pool) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
+        let factor = peer.factor();
         let Some(keys) = peer.keys.as_mut() else {
             self.counters.drop_no_keys += 1;
             return;
@@ -113,8 +114,8 @@ impl Forwarder {
         }
         let class = classify(bytes);
         let is_within = match class {
-            Some(PacketClass::Rtp) => peer.intake.rtp(now),
-            Some(PacketClass::Rtcp) => peer.intake.rtcp(now),
+            Some(PacketClass::Rtp) => peer.intake.rtp(now, factor),
+            Some(PacketClass::Rtcp) => peer.intake.rtcp(now, factor),
             _ => true,
         };
         if !is_within {
@@ -296,9 +297,11 @@ impl Forwarder {
         let is_within = track.allowance.take(now, usize::from(header.payload_end));
         if !track.started {
             track.started = true;
-            self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
+            if !track.is_relayed {
+                self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
+            }
         }
-        if let Some(level) = seen.level.filter(|_| !muted) {
+        if let Some(level) = seen.level.filter(|_| !muted && !track.is_relayed) {
             track.loudness.add(level);
         }
         let Some(layer) = track.layers.get_mut(usize::from(stream.encoding)) else { return };
