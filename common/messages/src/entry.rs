@@ -223,7 +223,8 @@ impl Default for Wish {
 /// has SSRCs of `ssrc..ssrc + Relay::SSRCS`, which tells relays between the same two ports apart.
 ///
 /// An index of a key and SSRC must never be used twice (RFC 7714 section 8.1), and a node cannot remember beyond its own life
-/// how far it got. So `send` is fresh for each relay, and again whenever a node says that it starts with an empty table.
+/// how far it got. So `send` is fresh for each relay, and again whenever a node says that it starts with an empty table. A relay
+/// of another call, address or range is another one and needs fresh keys too.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Relay {
     pub id: TransportId,

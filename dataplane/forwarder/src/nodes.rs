@@ -7,7 +7,8 @@
 //! go on to a third. Losses are repaired hop by hop, by NACK and RTX; key frames are asked for by PLI.
 //!
 //! Besides, nodes say to each other in RTCP what clients say nowhere (APP, RFC 3550 section 6.7): which layers are wanted, and
-//! which there are. All of that is said some times over when it is news and again each second: a wish that is not ends.
+//! which there are. All of that is said some times over when it is news, a wish until it is answered, and again each second: a
+//! wish that is not ends.
 
 use arrayvec::{ArrayString, ArrayVec};
 use sluice_frames::Pool;
@@ -182,6 +183,7 @@ impl Forwarder {
             let is_wanted = layer.wanted_by > 0;
             if std::mem::replace(&mut layer.told, is_wanted) != is_wanted {
                 layer.says = RELAY_SAYS;
+                layer.is_heard = false;
                 is_news = true;
             }
         }
@@ -211,9 +213,9 @@ impl Forwarder {
 
     /// Whether a node wants any layer of a track.
     fn crosses(&self, receiver: u32, track_index: u32) -> bool {
-        let Some(track) = self.tracks.get(track_index) else { return false };
-        let pins = track.subscribers.iter().filter_map(|&index| self.subscriptions.get(index));
-        pins.filter(|s| s.pin.is_some() && s.receiver == receiver).any(|s| s.wish.enabled)
+        let Some(peer) = self.peers.get(receiver) else { return false };
+        let pins = peer.subscriptions.iter().filter_map(|&index| self.subscriptions.get(index));
+        pins.filter(|pin| pin.track == track_index).any(|pin| pin.wish.enabled)
     }
 
     /// News are to leave with the next turn.
@@ -290,6 +292,10 @@ impl Forwarder {
         for &track in &peer.tracks {
             let Some(track) = self.tracks.get_mut(track) else { continue };
             for layer in &mut track.layers {
+                if layer.told && !layer.is_heard {
+                    // It may have been told of the track later than we were.
+                    layer.says = layer.says.max(2);
+                }
                 if let Some(ssrc) = layer.ssrc
                     && is_due(&mut layer.says, 1)
                 {
@@ -377,9 +383,9 @@ impl Forwarder {
         let subscription = self.subscriptions.get_mut(index).filter(|subscription| subscription.ssrc == ssrc)?;
         let (track, pin) = (subscription.track, subscription.pin.as_mut()?);
         pin.lease_s = if is_wanted { RELAY_WISH_S } else { 0 };
-        let is_first = is_wanted && !self.crosses(peer_index, track);
+        let is_news = is_wanted && !subscription.wish.enabled;
         self.enable(now, index, is_wanted);
-        if is_first {
+        if is_news {
             self.say_layers(track);
         }
         Some(())
@@ -398,6 +404,7 @@ impl Forwarder {
         let stream = self.stream(peer_index, ssrc).filter(|stream| !stream.rtx)?;
         let track: &mut Track = self.tracks.get_mut(stream.track)?;
         let layer = track.layers.get_mut(usize::from(stream.encoding))?;
+        layer.is_heard = true;
         if layer.wanted_by == 0 {
             // Of what comes here the rate is measured.
             layer.rate.set(rate_bps);

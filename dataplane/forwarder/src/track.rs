@@ -69,6 +69,8 @@ pub(crate) struct Layer {
     /// What the other node of a relayed track was told: whether it is wanted; and how often that is still to be said.
     pub(crate) told: bool,
     pub(crate) says: u8,
+    /// The other node has said of it since whether it lives, so it knows of the wish.
+    pub(crate) is_heard: bool,
     /// Frames per temporal layer in the current second and in the last one.
     pub(crate) frames: [u32; 4],
     pub(crate) fps: [u32; 4],
@@ -154,6 +156,7 @@ impl Layer {
             renewed: 0,
             told: false,
             says: 0,
+            is_heard: false,
             frames: [0; 4],
             fps: [0; 4],
             declared: (None, None),

@@ -1,7 +1,7 @@
 //! A call on several nodes.
 
 use sluice_forwarder::Input;
-use sluice_messages::{CallId, Entry, Event, Extension, Key, Relay, RelayTrack, TrackId, TransportId};
+use sluice_messages::{CallId, Entry, Event, Extension, Key, Relay, RelayTrack, Track, TrackId, TransportId};
 use sluice_wire::{
     Micros,
     rtcp::{Packet, SenderInfo, packets},
@@ -49,6 +49,66 @@ fn everybody_gets_everything_and_each_wanted_layer_crosses_once() {
     let of_relay = |e: &&Event| matches!(e, Event::Forwarding { receiver, .. } if receiver.0 >= 50);
     assert_eq!(stage.net.worlds[0].events.iter().filter(of_relay).count(), 0);
     stage.net.finish();
+}
+
+#[test]
+fn both_ways_at_once_under_the_same_ssrcs() {
+    let mut stage = Stage::new();
+    stage.join(1, 3);
+    // Somebody at the other node publishes too.
+    stage.net.worlds[1].join(4);
+    stage.net.worlds[0].join(2);
+    let ssrcs_of = |id: u64| ssrcs(0, id, 1);
+    let back = Entry::Track(Track { id: TrackId(VIDEO + 1), ..video_track(VIDEO, 4, 1) });
+    let same =
+        Entry::RelayTrack(RelayTrack { relay: TransportId(50), track: TrackId(VIDEO + 1), ssrcs: ssrcs_of(VIDEO) });
+    let Entry::Track(mut arrives) = from_relay(&back, 0) else { panic!("a track") };
+    (arrives.encodings[0].ssrc, arrives.encodings[0].rtx_ssrc) =
+        (Some(ssrcs_of(VIDEO)[0].ssrc), ssrcs_of(VIDEO)[0].rtx_ssrc);
+    stage.net.worlds[1].put(back);
+    stage.net.worlds[1].put(same);
+    stage.net.worlds[0].put(Entry::Track(arrives));
+    stage.net.worlds[0].put(Entry::Subscription(subscription(2, VIDEO + 1)));
+    let mut camera = Camera::new(4, VIDEO, None, 300);
+    stage.net.loss_permille = 30;
+    for n in 0..200 {
+        camera.shoot(&mut stage.net.worlds[1], n % 40 == 0);
+        stage.play(33);
+    }
+    stage.net.loss_permille = 0;
+    stage.play(990);
+    watch(&stage.got(1, 3, VIDEO), false);
+    let frames = watch(&stage.got(0, 2, VIDEO + 1), false);
+    assert!(frames.len() >= 160, "all from a key frame on: {}", frames.len());
+    assert_eq!(stage.shown(1, 3), Some(2));
+    for world in &stage.net.worlds {
+        assert_eq!(world.counter("drop_unknown_ssrc") + world.counter("drop_unauthentic"), 0);
+    }
+    stage.net.finish();
+}
+
+#[test]
+fn it_does_not_matter_which_node_hears_of_a_track_first() {
+    let mut net = Net::new(2);
+    net.worlds[0].join(ANNA);
+    net.worlds[1].join(3);
+    let entry = Entry::Track(video_track(VIDEO, ANNA, 1));
+    net.worlds[1].put(from_relay(&entry, 0));
+    net.worlds[1].put(Entry::Subscription(subscription(3, VIDEO)));
+    net.run(480);
+    assert!(net.worlds[0].counter("drop_wish_stale") > 0);
+    let before = net.worlds[1].counter("sent_rtcp");
+    net.worlds[0].put(entry.clone());
+    net.worlds[0].put(to_relay(&entry, 0));
+    net.run(150);
+    let mut camera = Camera::new(ANNA, VIDEO, None, 300);
+    camera.shoot(&mut net.worlds[0], true);
+    net.run(30);
+    assert_eq!(watch(&net.worlds[1].parties[&3].rtp, false).len(), 1, "the wish was said again until it was heard");
+    net.run(5_000);
+    let said = net.worlds[1].counter("sent_rtcp") - before;
+    assert!(said < 40, "and then once a second: {said}");
+    net.finish();
 }
 
 #[test]

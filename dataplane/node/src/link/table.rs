@@ -176,10 +176,10 @@ impl Table {
         if let Some(call) = call {
             steps.push(Step { call, op: Op::Put(entry.clone()) });
         }
-        let new = entry.clone();
-        if let Some(old) = self.entries.insert(key, entry) {
-            self.spend(&old, Some(&new));
+        if let Some(old) = self.entries.get(&key).filter(|old| matches!(old, Entry::Relay(_))).cloned() {
+            self.spend(&old, Some(&entry));
         }
+        self.entries.insert(key, entry);
     }
 
     /// The call whose worker handles the entry, `Some(None)` for a note, none where the entry hangs in the air.
