@@ -13,11 +13,11 @@ pub enum Entry {
     Transport(Transport),
     Track(Track),
     Subscription(Subscription),
-    Relay(Relay),
-    RelayTrack(RelayTrack),
     DataTrack(DataTrack),
     DataSubscription(DataSubscription),
     Note(Note),
+    Relay(Relay),
+    RelayTrack(RelayTrack),
 }
 
 /// What names a row.

@@ -195,6 +195,10 @@ pub const RELAYS_PER_CALL_MAX: usize = 64;
 /// Raising it forgives a longer outage between nodes, lowering it wastes less on a node that is gone.
 pub const RELAY_WISH_S: u8 = 5;
 
+/// A relay by which nothing came for this long is told to control as disconnected: its other end speaks each second at least.
+/// Raising it forgives longer outages, lowering it finds a way that is closed sooner.
+pub const RELAY_SILENCE: Duration = Duration::from_secs(5);
+
 /// How often news are said to another node, [`RELAY_SAID_AGAIN`] apart, as any of them may be lost. Raising it survives worse
 /// networks, and costs a few bytes for each change.
 pub const RELAY_SAYS: u8 = 3;

@@ -12,7 +12,7 @@
 
 use arrayvec::{ArrayString, ArrayVec};
 use sluice_frames::Pool;
-use sluice_messages::{self as messages, PayloadMap, TransportId, Wish};
+use sluice_messages::{self as messages, Event, PayloadMap, TransportId, TransportState, Wish};
 use sluice_srtp::{KeyMaterial, MasterKey, Profile};
 use sluice_wire::{
     Micros,
@@ -22,7 +22,7 @@ use sluice_wire::{
 use crate::{
     Forwarder,
     limits::{
-        RELAY_SAID_AGAIN, RELAY_SAYS, RELAY_WISH_S, RELAYS_MAX, RELAYS_PER_CALL_MAX, RTCP_BYTES_MAX,
+        RELAY_SAID_AGAIN, RELAY_SAYS, RELAY_SILENCE, RELAY_WISH_S, RELAYS_MAX, RELAYS_PER_CALL_MAX, RTCP_BYTES_MAX,
         TRACKS_PER_PEER_MAX,
     },
     peer::Peer,
@@ -81,7 +81,7 @@ impl Forwarder {
                 self.counters.refuse_keys += 1;
                 return;
             }
-            return self.keys(now, index, &material, pool);
+            return self.rekey(now, index, &material, pool);
         }
         let random = self.random.next();
         let Some(call_index) = self.enter_call(entry.call) else { return self.refuse_transport(entry.id) };
@@ -98,7 +98,15 @@ impl Forwarder {
         }
         self.peer_map.insert(entry.id.0, index);
         self.tick.start(now);
-        self.keys(now, index, &material, pool);
+        self.rekey(now, index, &material, pool);
+    }
+
+    fn rekey(&mut self, now: Micros, index: u32, material: &KeyMaterial, pool: &mut Pool) {
+        self.keys(now, index, material, pool);
+        if let Some(peer) = self.peers.get_mut(index) {
+            // From now on it has time to speak.
+            peer.heard = now;
+        }
     }
 
     pub(crate) fn put_relay_track(&mut self, now: Micros, entry: &messages::RelayTrack, pool: &mut Pool) {
@@ -226,36 +234,46 @@ impl Forwarder {
         }
     }
 
-    /// Once a second: all that holds is said again, and wishes that were not end.
+    pub(crate) fn tell_state(&mut self, peer_index: u32, state: TransportState) {
+        if let Some(peer) = self.peers.get(peer_index) {
+            self.events.push(Event::Transport { transport: peer.id, state }, &mut self.counters);
+        }
+    }
+
+    /// Once a second: all that holds is said again, and be it only that we are there; wishes that were not end, and who is
+    /// silent is told.
     pub(crate) fn renew_nodes(&mut self, now: Micros) {
         for peer_index in 0..self.peers.end() {
             let Some(peer) = self.peers.get(peer_index).filter(|peer| peer.is_relay) else { continue };
             let (tracks, subscriptions) = (peer.tracks.len(), peer.subscriptions.len());
-            let mut says = false;
+            let is_silent = now.since(peer.heard) >= RELAY_SILENCE && peer.is_up != Some(false);
             for n in 0..tracks {
                 let track = self.peers.get(peer_index).and_then(|peer| peer.tracks.get(n).copied());
                 let Some(track) = track.and_then(|track| self.tracks.get_mut(track)) else { continue };
                 for layer in track.layers.iter_mut().filter(|layer| layer.told) {
                     layer.says = layer.says.max(1);
-                    says = true;
                 }
             }
             for n in 0..subscriptions {
                 let index = self.peers.get(peer_index).and_then(|peer| peer.subscriptions.get(n).copied());
                 let Some(index) = index else { break };
-                says |= self.renew_pin(now, peer_index, index);
+                self.renew_pin(now, peer_index, index);
             }
-            if says {
-                self.hasten(peer_index);
+            if let Some(peer) = self.peers.get_mut(peer_index) {
+                peer.owes_a_word = true;
+                peer.is_up = if is_silent { Some(false) } else { peer.is_up };
             }
+            if is_silent {
+                self.tell_state(peer_index, TransportState::Disconnected);
+            }
+            self.hasten(peer_index);
         }
     }
 
-    /// True if its layer is to be said again.
-    fn renew_pin(&mut self, now: Micros, peer_index: u32, index: u32) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(index) else { return false };
+    fn renew_pin(&mut self, now: Micros, peer_index: u32, index: u32) {
+        let Some(subscription) = self.subscriptions.get_mut(index) else { return };
         let track_index = subscription.track;
-        let Some(pin) = subscription.pin.as_mut() else { return false };
+        let Some(pin) = subscription.pin.as_mut() else { return };
         pin.lease_s = pin.lease_s.saturating_sub(1);
         if pin.lease_s == 0 {
             self.enable(now, index, false);
@@ -264,7 +282,6 @@ impl Forwarder {
         if let Some(pin) = self.subscriptions.get_mut(index).and_then(|s| s.pin.as_mut()).filter(|_| crosses) {
             pin.says = pin.says.max(1);
         }
-        crosses
     }
 
     /// Writes what is to be said of layers: wishes for those that come from the other node, states of those that go there.
@@ -318,7 +335,8 @@ impl Forwarder {
             states.extend([ssrc, state]);
         }
         for (name, subtype, words) in [(WISHES, WANTED, &wanted), (WISHES, UNWANTED, &unwanted), (LAYERS, 0, &states)] {
-            if !words.is_empty() {
+            let is_sign_of_life = name == LAYERS && std::mem::take(&mut peer.owes_a_word);
+            if !words.is_empty() || is_sign_of_life {
                 // There is room, as counted above.
                 let _ = compound.application(subtype, peer.ssrc, name, words);
             }

@@ -27,6 +27,11 @@ pub(crate) struct Peer {
     pub(crate) id: TransportId,
     /// A way to another node.
     pub(crate) is_relay: bool,
+    /// When it last said something, if it is one, and whether control believes that it does.
+    pub(crate) heard: Micros,
+    pub(crate) is_up: Option<bool>,
+    /// It is to hear from us, be there news or not.
+    pub(crate) owes_a_word: bool,
     pub(crate) call_index: u32,
     /// Participant sid: CNAME of all that this participant publishes, so that receivers synchronise its streams.
     pub(crate) cname: ArrayString<64>,
@@ -154,6 +159,9 @@ impl Peer {
         Peer {
             id,
             is_relay: false,
+            heard: Micros(0),
+            is_up: None,
+            owes_a_word: false,
             call_index,
             cname: ArrayString::new(),
             route: None,
@@ -190,6 +198,12 @@ impl Peer {
         if transport.receive_extensions.id(Extension::TransportCc).is_some() && self.arrivals.is_none() {
             self.arrivals = Some(Box::default());
         }
+    }
+
+    /// Something authentic came. True if control is to hear that it does.
+    pub(crate) fn hear(&mut self, now: Micros) -> bool {
+        self.heard = now;
+        self.is_relay && self.is_up.replace(true) != Some(true)
     }
 
     /// How many clients it counts for.

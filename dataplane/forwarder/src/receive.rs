@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use sluice_frames::{FrameId, Pool};
-use sluice_messages::{Codec, Event, Extension, Kind, PayloadMap};
+use sluice_messages::{Codec, Event, Extension, Kind, PayloadMap, TransportState};
 use sluice_srtp::DropReason;
 use sluice_wire::{
     Micros, PacketClass, classify,
@@ -122,26 +122,36 @@ impl Forwarder {
             self.counters.drop_rate += 1;
             return;
         }
-        match class {
+        let is_news = match class {
             Some(PacketClass::Rtp) => match keys.receiver.unprotect_rtp(bytes) {
                 Ok(opened) => {
                     pool.set_len(frame, opened.len);
                     self.counters.received_packets += 1;
                     self.counters.received_bytes += wire_bytes as u64;
                     peer.received.add(now, wire_bytes);
+                    let is_news = peer.hear(now);
                     self.rtp(now, peer_index, frame, opened.index, pool);
+                    is_news
                 }
-                Err(reason) => self.count_srtp(reason),
+                Err(reason) => return self.count_srtp(reason),
             },
             Some(PacketClass::Rtcp) => match keys.receiver.unprotect_rtcp(bytes) {
                 Ok(len) => {
                     pool.set_len(frame, len);
                     self.counters.received_rtcp += 1;
+                    let is_news = peer.hear(now);
                     self.rtcp(now, peer_index, frame, pool);
+                    is_news
                 }
-                Err(reason) => self.count_srtp(reason),
+                Err(reason) => return self.count_srtp(reason),
             },
-            _ => self.counters.drop_unclassified += 1,
+            _ => {
+                self.counters.drop_unclassified += 1;
+                return;
+            }
+        };
+        if is_news {
+            self.tell_state(peer_index, TransportState::Connected);
         }
     }
 

@@ -4,7 +4,9 @@ mod support;
 
 use std::net::SocketAddr;
 
-use sluice_messages::{CallId, Down, Entry, Key, Op, Relay, RelaySsrcs, RelayTrack, SrtpKeys, TrackId, TransportId};
+use sluice_messages::{
+    CallId, Down, Entry, Event, Key, Op, Relay, RelaySsrcs, RelayTrack, SrtpKeys, TrackId, TransportId, TransportState,
+};
 use sluice_node::Node;
 use support::{call::*, person::*, *};
 
@@ -33,6 +35,19 @@ fn crossing(n: u8, entry: &Entry) -> (Entry, Entry) {
     arrives.publisher = relay_id(n, 1);
     arrives.encodings[0].ssrc = Some(ssrc);
     (Entry::RelayTrack(leaves), Entry::Track(arrives))
+}
+
+/// Waits until a node has said of these relays that they are connected.
+async fn connected<const N: usize>(link: &mut Link, relays: [(u8, u64); N]) {
+    let mut missing: Vec<TransportId> = relays.iter().map(|(n, call)| relay_id(*n, *call)).collect();
+    while !missing.is_empty() {
+        let up = link.event(|event| match event {
+            Event::Transport { transport, state: TransportState::Connected } => Some(*transport),
+            _ => None,
+        });
+        let up = up.await;
+        missing.retain(|relay| *relay != up);
+    }
 }
 
 /// Rows of a receiver.
@@ -83,6 +98,11 @@ async fn receivers_at_other_nodes_get_everything() {
         assert_eq!(counter(node, "worker_drop_unvalidated"), 0, "{name}");
         assert_eq!(counter(node, "drop_unauthentic"), 0, "{name}");
     }
+
+    // Both ends say that the ways are open, also of the call that nobody is in.
+    connected(&mut link, [(1, 1), (1, 2), (2, 1), (2, 2)]).await;
+    connected(&mut second_link, [(1, 1), (1, 2)]).await;
+    connected(&mut third_link, [(2, 1), (2, 2)]).await;
 
     // Whoever asks for a key frame, at whichever node, gets it from the publisher.
     for n in [2, 5, 6] {

@@ -1,7 +1,9 @@
 //! A call on several nodes.
 
 use sluice_forwarder::Input;
-use sluice_messages::{CallId, Entry, Event, Extension, Key, Relay, RelayTrack, Track, TrackId, TransportId};
+use sluice_messages::{
+    CallId, Entry, Event, Extension, Key, Relay, RelayTrack, Track, TrackId, TransportId, TransportState,
+};
 use sluice_wire::{
     Micros,
     rtcp::{Packet, SenderInfo, packets},
@@ -447,13 +449,72 @@ impl sluice_frames::Tx for Wire<'_> {
 }
 
 #[test]
-fn time_goes_on_without_a_relay() {
+fn a_relay_lives_while_its_other_end_speaks() {
+    let mut net = Net::new(2);
+    let told = |net: &mut Net| {
+        let states = net.worlds.iter_mut().map(|world| {
+            let events = std::mem::take(&mut world.events);
+            let states = events.into_iter().filter_map(|event| match event {
+                Event::Transport { transport, state } => Some((transport.0, state)),
+                _ => None,
+            });
+            states.collect::<Vec<_>>()
+        });
+        states.collect::<Vec<_>>()
+    };
+    net.run(20_000);
+    let up = vec![(50, TransportState::Connected)];
+    assert_eq!(told(&mut net), [up.clone(), up.clone()], "though nobody is in the call");
+    assert!((36..=40).contains(&net.sent), "a word each second: {}", net.sent);
+    net.loss_permille = 1000;
+    net.run(20_000);
+    let down = vec![(50, TransportState::Disconnected)];
+    assert_eq!(told(&mut net), [down.clone(), down]);
+    net.loss_permille = 0;
+    net.run(2_000);
+    assert_eq!(told(&mut net), [up.clone(), up]);
+
     let mut world = World::new();
     world.relay(relay(0, false));
-    world.run(2_500);
-    assert!(world.strays.is_empty(), "there is nothing to say: {}", world.strays.len());
+    world.run(10_000);
+    let never = Event::Transport { transport: TransportId(50), state: TransportState::Disconnected };
+    assert_eq!(world.events.iter().filter(|event| **event == never).count(), 1, "also who never spoke");
     world.remove(Key::Transport(TransportId(50)));
     world.run(20_000);
     assert_eq!(world.forwarder.wake(), Micros::NEVER);
     world.finish();
+    net.finish();
+}
+
+#[test]
+fn a_call_grows_to_another_node_and_nobody_notices() {
+    let mut world = World::new();
+    world.join(ANNA);
+    world.join(2);
+    let entry = Entry::Track(video_track(VIDEO, ANNA, 1));
+    world.put(entry.clone());
+    world.put(Entry::Subscription(subscription(2, VIDEO)));
+    let mut camera = Camera::new(ANNA, VIDEO, None, 300);
+    for n in 0..30 {
+        camera.shoot(&mut world, n == 0);
+        world.run(33);
+    }
+    let mut net = Net::new(2);
+    let mut far = net.worlds.remove(1);
+    far.now = world.now;
+    far.join(3);
+    net.worlds = vec![world, far];
+    net.worlds[0].relay(relay(0, false));
+    net.publish(&entry);
+    net.worlds[1].put(Entry::Subscription(subscription(3, VIDEO)));
+    let mut plis = net.worlds[0].counter("sent_plis");
+    for _ in 0..60 {
+        let asked = net.worlds[0].counter("sent_plis");
+        camera.shoot(&mut net.worlds[0], asked > plis);
+        plis = asked;
+        net.run(33);
+    }
+    assert_eq!(watch(&net.worlds[0].parties[&2].rtp, false).len(), 90);
+    assert!(watch(&net.worlds[1].parties[&3].rtp, false).len() > 50);
+    net.finish();
 }
