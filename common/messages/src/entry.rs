@@ -1,5 +1,7 @@
-//! The table that a node holds: transports, tracks and data tracks, subscriptions to both, and notes that control keeps
-//! there for its own restart.
+//! The table that a node holds: transports, tracks and data tracks, subscriptions to both, relays to other nodes, and notes
+//! that control keeps there for its own restart.
+
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,16 +16,26 @@ pub enum Entry {
     DataTrack(DataTrack),
     DataSubscription(DataSubscription),
     Note(Note),
+    Relay(Relay),
+    RelayTrack(RelayTrack),
 }
 
 /// What names a row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Key {
+    /// A peer connection or a relay.
     Transport(TransportId),
     Track(TrackId),
-    Subscription { receiver: TransportId, track: TrackId },
+    /// What a peer connection or a relay gets of a track.
+    Subscription {
+        receiver: TransportId,
+        track: TrackId,
+    },
     DataTrack(DataTrackId),
-    DataSubscription { receiver: TransportId, track: DataTrackId },
+    DataSubscription {
+        receiver: TransportId,
+        track: DataTrackId,
+    },
     Note(String),
 }
 
@@ -48,6 +60,8 @@ impl Entry {
             Entry::Transport(t) => Key::Transport(t.id),
             Entry::Track(t) => Key::Track(t.id),
             Entry::Subscription(s) => Key::Subscription { receiver: s.receiver, track: s.track },
+            Entry::Relay(r) => Key::Transport(r.id),
+            Entry::RelayTrack(t) => Key::Subscription { receiver: t.relay, track: t.track },
             Entry::DataTrack(t) => Key::DataTrack(t.id),
             Entry::DataSubscription(s) => Key::DataSubscription { receiver: s.receiver, track: s.track },
             Entry::Note(n) => Key::Note(n.key.clone()),
@@ -159,6 +173,7 @@ impl Streams {
 pub struct Track {
     pub id: TrackId,
     pub call: CallId,
+    /// A peer connection, or the relay by which it comes from another node.
     pub publisher: TransportId,
     pub kind: Kind,
     /// Value of the MID header extension in the publisher's packets.
@@ -239,6 +254,74 @@ impl Default for Wish {
     fn default() -> Self {
         Wish { enabled: true, max_encoding: u8::MAX, max_fps: None, priority: 0 }
     }
+}
+
+/// A way to another node for one call, in both directions: a transport without ICE, DTLS and SCTP, as both ends know from the
+/// start where it goes and with which keys. Each end has one, with the keys swapped.
+///
+/// Tracks that come in on it are ordinary [`Track`]s whose publisher it is, with the SSRCs that the other end's
+/// [`RelayTrack`] sends with. It carries 64 tracks each way; a call with more has more relays. All that leaves and arrives
+/// has SSRCs of `ssrc..ssrc + Relay::SSRCS`, which tells relays between the same two ports apart.
+///
+/// An index of a key and SSRC must never be used twice (RFC 7714 section 8.1), and a node cannot remember beyond its own life
+/// how far it got. So `send` is fresh for each relay, and again whenever a node says that it starts with an empty table. A relay
+/// of another call, address or range is another one and needs fresh keys too.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Relay {
+    pub id: TransportId,
+    pub call: CallId,
+    /// Name of the other node.
+    pub peer: String,
+    /// Media address of the other node. Ours is the socket of the same address family.
+    pub address: SocketAddr,
+    /// First SSRC of this relay, a multiple of [`Relay::SSRCS`], and the sender of its RTCP. Of no other relay between the two
+    /// nodes at the same time.
+    pub ssrc: u32,
+    pub send: SrtpKeys,
+    /// Changes together with `send`: a relay with other keys starts anew.
+    pub receive: SrtpKeys,
+}
+
+impl Relay {
+    /// SSRCs of one relay, as many as an SRTP receiver remembers under one key: a power of two. When control has given out
+    /// all of them it makes another relay, or gives this one other keys and begins again.
+    pub const SSRCS: u32 = 512;
+
+    /// The [`Relay::ssrc`] of the relay that this SSRC belongs to.
+    pub fn first(ssrc: u32) -> u32 {
+        ssrc & !(Relay::SSRCS - 1)
+    }
+}
+
+/// Master key and salt of one direction, for AEAD_AES_128_GCM (RFC 7714).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrtpKeys {
+    pub key: [u8; 16],
+    pub salt: [u8; 12],
+}
+
+impl fmt::Debug for SrtpKeys {
+    /// Keys do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SrtpKeys(..)")
+    }
+}
+
+/// A track that another node may have by a relay: those of its layers that the other node asks for. What came by a relay
+/// leaves by none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayTrack {
+    pub relay: TransportId,
+    pub track: TrackId,
+    /// By encoding of the track, from low to high: what it is sent with. Never used before on this relay.
+    pub ssrcs: Vec<RelaySsrcs>,
+}
+
+/// SSRCs of one layer on a relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelaySsrcs {
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
 }
 
 /// A data track: packets of its publisher on `_data_track` that carry its handle.

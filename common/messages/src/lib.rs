@@ -19,7 +19,7 @@ pub mod link;
 pub use codec::{Codec, Kind};
 pub use entry::{
     Data, DataSubscription, DataTrack, Encoding, Entry, Fingerprint, Ice, IceCredentials, Key, Note, Op, Participant,
-    Payload, PayloadMap, Streams, Subscription, Track, Transport, Wish,
+    Payload, PayloadMap, Relay, RelaySsrcs, RelayTrack, SrtpKeys, Streams, Subscription, Track, Transport, Wish,
 };
 pub use event::{Event, Failure, LayerLive, Quality, Speaker, TransportState};
 pub use extension::{Extension, ExtensionMap};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Entry, Event, Fingerprint, Op, TransportId};
 
 /// Raised with every change of a type on the link; both sides refuse another version.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Longest message in bytes. Raising it lets a snapshot of a larger node through, lowering it bounds what a broken peer
 /// can make us allocate.
@@ -165,6 +165,27 @@ mod tests {
         let bytes = encode(&down).unwrap();
         assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
         assert_eq!(decode::<Down>(&bytes[4..]).unwrap(), down);
+    }
+
+    #[test]
+    fn relays_round_trip_and_keep_their_keys_to_themselves() {
+        let keys = |fill| crate::SrtpKeys { key: [fill; 16], salt: [fill; 12] };
+        let relay = crate::Relay {
+            id: TransportId(7),
+            call: crate::CallId(1),
+            peer: "node-2".into(),
+            address: ([192, 0, 2, 1], 7000).into(),
+            ssrc: 3 * crate::Relay::SSRCS,
+            send: keys(0xab),
+            receive: keys(0xcd),
+        };
+        let ssrcs = vec![crate::RelaySsrcs { ssrc: relay.ssrc + 1, rtx_ssrc: Some(relay.ssrc + 2) }];
+        assert!(ssrcs.iter().all(|s| crate::Relay::first(s.ssrc) == relay.ssrc));
+        let track = crate::RelayTrack { relay: relay.id, track: crate::TrackId(9), ssrcs };
+        assert_eq!(format!("{:?}", relay.send), "SrtpKeys(..)");
+        let entries = vec![Entry::Relay(relay), Entry::RelayTrack(track)];
+        let down = Down::Snapshot { epoch: 1, sequence: 0, entries };
+        assert_eq!(decode::<Down>(&encode(&down).unwrap()[4..]).unwrap(), down);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub fn rtcp(bytes: &[u8]) {
                 feedback_again(&feedback);
                 0
             }
+            rtcp::Packet::Application(application) => application.words().count(),
             rtcp::Packet::PictureLossIndication { .. } | rtcp::Packet::Unknown { .. } => 0,
         };
         assert!(entries <= bytes.len());

@@ -17,6 +17,7 @@ pub(crate) const SENDER_REPORT: u8 = 200;
 pub(crate) const RECEIVER_REPORT: u8 = 201;
 pub(crate) const SOURCE_DESCRIPTION: u8 = 202;
 pub(crate) const GOODBYE: u8 = 203;
+pub(crate) const APPLICATION: u8 = 204;
 pub(crate) const TRANSPORT_LAYER_FEEDBACK: u8 = 205;
 pub(crate) const PAYLOAD_SPECIFIC_FEEDBACK: u8 = 206;
 
@@ -60,6 +61,7 @@ pub enum Packet<'a> {
     FullIntraRequest(FullIntraRequest<'a>),
     Remb(Remb<'a>),
     TransportFeedback(TransportFeedback<'a>),
+    Application(Application<'a>),
     /// A packet of a type or format not known here.
     Unknown {
         packet_type: u8,
@@ -151,6 +153,7 @@ impl<'a> Packet<'a> {
             (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_APPLICATION) if body.get(8..12) == Some(b"REMB") => {
                 Remb::parse(body).map(Packet::Remb)
             }
+            (APPLICATION, _) => Application::parse(count, body).map(Packet::Application),
             _ => Some(Packet::Unknown { packet_type, format: count }),
         };
         parsed.ok_or(RtcpError::Body)
@@ -358,6 +361,29 @@ impl<'a> FullIntraRequest<'a> {
     /// Media SSRC and command number of each entry.
     pub fn entries(&self) -> impl Iterator<Item = (u32, u8)> + 'a {
         self.entries.iter().map(|&[s0, s1, s2, s3, number, ..]| (u32::from_be_bytes([s0, s1, s2, s3]), number))
+    }
+}
+
+/// What an application says in its own way (RFC 3550 section 6.7).
+#[derive(Clone, Copy, Debug)]
+pub struct Application<'a> {
+    /// Five bits.
+    pub subtype: u8,
+    pub ssrc: u32,
+    pub name: [u8; 4],
+    words: &'a [[u8; 4]],
+}
+
+impl<'a> Application<'a> {
+    fn parse(subtype: u8, body: &'a [u8]) -> Option<Application<'a>> {
+        let ssrc = u32_at(body, 0)?;
+        let name = *body.get(4..8)?.first_chunk()?;
+        Some(Application { subtype, ssrc, name, words: body.get(8..)?.as_chunks().0 })
+    }
+
+    /// Its data, word by word.
+    pub fn words(&self) -> impl Iterator<Item = u32> + 'a {
+        self.words.iter().copied().map(u32::from_be_bytes)
     }
 }
 

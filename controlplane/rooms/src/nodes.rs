@@ -128,6 +128,8 @@ impl Rooms {
                 Entry::Subscription(row) => drop(subscriptions.insert((row.receiver, row.track), row)),
                 // The notes say as much.
                 Entry::DataTrack(_) | Entry::DataSubscription(_) => {}
+                // Nobody asks for calls on several nodes yet.
+                Entry::Relay(_) | Entry::RelayTrack(_) => {}
                 Entry::Note(entry) if entry.key.starts_with("room/") => {
                     rooms.extend(note::read::<RoomNote>(&entry.bytes))
                 }

@@ -16,14 +16,16 @@ use crate::{
     relay::NOBODY,
     speakers::Speakers,
     stream::Stream,
-    subscription::Subscription,
+    subscription::{Pin, Subscription},
     track::{LAYERS_MAX, Layer, Track},
 };
 
 impl Forwarder {
     pub(crate) fn put(&mut self, now: Micros, entry: &Entry, pool: &mut Pool) {
         match entry {
-            Entry::Transport(transport) => self.put_transport(now, transport),
+            Entry::Transport(transport) => self.put_transport(now, transport, pool),
+            Entry::Relay(relay) => self.put_relay(now, relay, pool),
+            Entry::RelayTrack(track) => self.put_relay_track(now, track, pool),
             Entry::Track(track) => self.put_track(now, track, pool),
             Entry::Subscription(subscription) => self.put_subscription(now, subscription, pool),
             // Not media: the slow path's, or control's own.
@@ -36,7 +38,7 @@ impl Forwarder {
             Key::Transport(id) => self.remove_transport(*id, pool),
             Key::Track(id) => self.remove_track(*id, pool),
             Key::Subscription { receiver, track } => {
-                if let Some(index) = self.subscription_index(*receiver, *track) {
+                while let Some(index) = self.subscription_index(*receiver, *track) {
                     self.remove_subscription(index, pool);
                 }
             }
@@ -90,7 +92,10 @@ impl Forwarder {
         self.counters.drop_unroutable += peer.egress.purge(None, &mut self.queues, pool);
     }
 
-    fn put_transport(&mut self, now: Micros, transport: &messages::Transport) {
+    fn put_transport(&mut self, now: Micros, transport: &messages::Transport, pool: &mut Pool) {
+        if self.is_relay(transport.id) {
+            self.remove_transport(transport.id, pool);
+        }
         if let Some(index) = self.peer_map.get(transport.id.0) {
             let Some(peer) = self.peers.get_mut(index) else { return };
             let changes_headers = peer.send_extensions != transport.send_extensions;
@@ -119,24 +124,24 @@ impl Forwarder {
         }
     }
 
-    fn refuse_transport(&mut self, id: TransportId) {
+    pub(crate) fn refuse_transport(&mut self, id: TransportId) {
         self.counters.refuse_full += 1;
         let state = TransportState::Failed(Failure::Full);
         self.events.push(Event::Transport { transport: id, state }, &mut self.counters);
     }
 
-    fn enter_call(&mut self, id: CallId) -> Option<u32> {
+    pub(crate) fn enter_call(&mut self, id: CallId) -> Option<u32> {
         if let Some(index) = self.call_map.get(id.0) {
             self.calls.get_mut(index)?.peers += 1;
             return Some(index);
         }
-        let call = Call { id, peers: 1, heard: Speakers::new(), reported: Speakers::new() };
+        let call = Call { id, peers: 1, relays: 0, heard: Speakers::new(), reported: Speakers::new() };
         let index = self.calls.insert(call).ok()?;
         self.call_map.insert(id.0, index);
         Some(index)
     }
 
-    fn leave_call(&mut self, index: u32) {
+    pub(crate) fn leave_call(&mut self, index: u32) {
         let Some(call) = self.calls.get_mut(index) else { return };
         call.peers -= 1;
         if call.peers == 0 {
@@ -158,7 +163,8 @@ impl Forwarder {
             self.remove_track(entry.id, pool);
         }
         let Some(peer) = self.peers.get_mut(publisher) else { return };
-        let track = Track::new(entry, peer.call_index, publisher, &self.config);
+        let mut track = Track::new(entry, peer.call_index, publisher, &self.config);
+        track.is_relayed = peer.is_relay;
         let Ok(index) = self.tracks.insert(track) else {
             self.counters.refuse_full += 1;
             return;
@@ -200,6 +206,7 @@ impl Forwarder {
         if publisher != NOBODY {
             self.bind_declared(now, index, &entry.encodings, pool);
         }
+        self.repin(index);
         if changes_mute || changes_layers {
             // Numbers of a layer that was away are no guide to what comes now: start from a key frame.
             self.retarget_track(now, index);
@@ -228,7 +235,12 @@ impl Forwarder {
             self.counters.refuse_unknown += 1;
             return;
         };
-        let pair = pair(receiver, track);
+        if self.is_relay(entry.receiver) {
+            // It would be sent what its other end knows nothing of.
+            self.counters.refuse_unknown += 1;
+            return;
+        }
+        let pair = pair(receiver, track, None);
         if let Some(index) = self.subscription_map.get(pair) {
             let same = |s: &&mut Subscription| s.ssrc == entry.ssrc && s.rtx_ssrc == entry.rtx_ssrc;
             if let Some(subscription) = self.subscriptions.get_mut(index).filter(same) {
@@ -245,12 +257,17 @@ impl Forwarder {
             self.remove_subscription(index, pool);
         }
         let random = self.random.next();
+        self.enrol(now, Subscription::new(entry, receiver, track, random));
+    }
+
+    /// Takes in a new subscription.
+    pub(crate) fn enrol(&mut self, now: Micros, mut subscription: Subscription) {
+        let Subscription { receiver, track, ssrc, rtx_ssrc, pin, .. } = subscription;
         let (Some(peer), Some(source)) = (self.peers.get_mut(receiver), self.tracks.get_mut(track)) else { return };
-        let mut subscription = Subscription::new(entry, receiver, track, random);
-        if let Some(next) = peer.retired(entry.ssrc) {
+        if let Some(next) = peer.retired(ssrc) {
             subscription.rewriter.start_at(next);
         }
-        if let Some(next) = entry.rtx_ssrc.and_then(|ssrc| peer.retired(ssrc)) {
+        if let Some(next) = rtx_ssrc.and_then(|ssrc| peer.retired(ssrc)) {
             subscription.rtx_next = next;
         }
         let Ok(index) = self.subscriptions.insert(subscription) else {
@@ -259,8 +276,8 @@ impl Forwarder {
         };
         peer.subscriptions.push(index);
         source.subscribers.push(index);
-        self.subscription_map.insert(pair, index);
-        for ssrc in [Some(entry.ssrc), entry.rtx_ssrc].into_iter().flatten() {
+        self.subscription_map.insert(pair(receiver, track, pin), index);
+        for ssrc in [Some(ssrc), rtx_ssrc].into_iter().flatten() {
             self.outgoing.insert(key(receiver, ssrc), index);
         }
         self.remember_or_not(index);
@@ -268,7 +285,7 @@ impl Forwarder {
     }
 
     /// Gives a subscription memory of what it sends while it is enabled.
-    fn remember_or_not(&mut self, index: u32) {
+    pub(crate) fn remember_or_not(&mut self, index: u32) {
         let Some(subscription) = self.subscriptions.get_mut(index) else { return };
         let is_video = self.tracks.get(subscription.track).is_some_and(|track| track.kind == Kind::Video);
         if !subscription.wish.enabled {
@@ -284,7 +301,7 @@ impl Forwarder {
         }
     }
 
-    fn remove_transport(&mut self, id: TransportId, pool: &mut Pool) {
+    pub(crate) fn remove_transport(&mut self, id: TransportId, pool: &mut Pool) {
         let Some(index) = self.peer_map.remove(id.0) else { return };
         while let Some(track) = self.peers.get(index).and_then(|peer| peer.tracks.last()) {
             let Some(track) = self.tracks.get(*track).map(|track| track.id) else { break };
@@ -296,6 +313,10 @@ impl Forwarder {
         if let Some(mut peer) = self.peers.remove(index) {
             peer.due = Due::NONE;
             peer.egress.purge(None, &mut self.queues, pool);
+            self.relay_peers -= usize::from(peer.is_relay);
+            if let Some(call) = self.calls.get_mut(peer.call_index) {
+                call.relays -= usize::from(peer.is_relay);
+            }
             self.leave_call(peer.call_index);
         }
         self.timers.set(index, Micros::NEVER);
@@ -321,10 +342,10 @@ impl Forwarder {
         self.relays.purge(id, pool);
     }
 
-    fn remove_subscription(&mut self, index: u32, pool: &mut Pool) {
+    pub(crate) fn remove_subscription(&mut self, index: u32, pool: &mut Pool) {
         let Some(subscription) = self.subscriptions.remove(index) else { return };
-        let Subscription { receiver, track, ssrc, rtx_ssrc, .. } = subscription;
-        self.subscription_map.remove(pair(receiver, track));
+        let Subscription { receiver, track, ssrc, rtx_ssrc, pin, .. } = subscription;
+        self.subscription_map.remove(pair(receiver, track, pin));
         for ssrc in [Some(ssrc), rtx_ssrc].into_iter().flatten() {
             self.outgoing.remove(key(receiver, ssrc));
         }
@@ -345,12 +366,16 @@ impl Forwarder {
         self.recount_later(track);
     }
 
-    fn subscription_index(&self, receiver: TransportId, track: TrackId) -> Option<u32> {
-        self.subscription_map.get(pair(self.peer_map.get(receiver.0)?, self.track_map.get(track.0)?))
+    /// What a receiver has of a track: the next of them, if it is a relay and has several.
+    pub(crate) fn subscription_index(&self, receiver: TransportId, track: TrackId) -> Option<u32> {
+        let (receiver, track) = (self.peer_map.get(receiver.0)?, self.track_map.get(track.0)?);
+        let pins = (0..LAYERS_MAX as u8).map(|encoding| Some(Pin { encoding, lease_s: 0, says: 0 }));
+        std::iter::once(None).chain(pins).find_map(|pin| self.subscription_map.get(pair(receiver, track, pin)))
     }
 }
 
-/// Key of a subscription.
-fn pair(receiver: u32, track: u32) -> u64 {
-    u64::from(receiver) << 32 | u64::from(track)
+/// Key of a subscription. Indices of tracks leave three bits free, as those of streams need them too.
+pub(crate) fn pair(receiver: u32, track: u32, pin: Option<Pin>) -> u64 {
+    let layer = pin.map_or(0, |pin| u32::from(pin.encoding) + 1);
+    u64::from(receiver) << 32 | u64::from(layer << 29 | track)
 }

@@ -58,6 +58,8 @@ counters! {
     relayed_in,
     /// Something for siblings: too much waits to be handed over.
     drop_relay_full,
+    /// Something from another node about a layer that does not cross, or no longer.
+    drop_wish_stale,
     /// Something from a sibling about a track that is not here, or no longer there.
     drop_relay_stale,
     /// Datagrams of a transport that is not in the table.
@@ -112,7 +114,9 @@ counters! {
     refuse_full,
     /// Entry refused: it names a transport or track that is not there.
     refuse_unknown,
-    /// Keys that do not fit their profile.
+    /// A track that came by a relay was to leave by one.
+    refuse_loop,
+    /// Keys that do not fit their profile, or of a relay of which one half stayed: their packet counts would start over.
     refuse_keys,
     /// Events dropped: the caller polls too seldom.
     drop_events,

@@ -36,13 +36,14 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// Whether an RTP packet may come in.
-    pub(crate) fn rtp(&mut self, now: Micros) -> bool {
-        self.rtp.take(now, 1_000_000_000 / RTP_PER_S_MAX, INTAKE_BURST.as_nanos() as u64)
+    /// `factor` is how many clients it counts for.
+    pub(crate) fn rtp(&mut self, now: Micros, factor: u32) -> bool {
+        self.rtp.take(now, 1_000_000_000 / (RTP_PER_S_MAX * u64::from(factor)), INTAKE_BURST.as_nanos() as u64)
     }
 
     /// Whether an RTCP compound may come in.
-    pub(crate) fn rtcp(&mut self, now: Micros) -> bool {
-        self.rtcp.take(now, 1_000_000_000 / RTCP_PER_S_MAX, INTAKE_BURST.as_nanos() as u64)
+    pub(crate) fn rtcp(&mut self, now: Micros, factor: u32) -> bool {
+        self.rtcp.take(now, 1_000_000_000 / (RTCP_PER_S_MAX * u64::from(factor)), INTAKE_BURST.as_nanos() as u64)
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
     fn a_rate_passes_and_ten_times_the_rate_does_not() {
         let run = |per_s: u64| {
             let mut intake = Intake::default();
-            (0..per_s * 10).filter(|n| intake.rtcp(Micros(5_000_000 + n * 1_000_000 / per_s))).count() as u64
+            (0..per_s * 10).filter(|n| intake.rtcp(Micros(5_000_000 + n * 1_000_000 / per_s), 1)).count() as u64
         };
         assert_eq!(run(RTCP_PER_S_MAX), RTCP_PER_S_MAX * 10);
         let burst = RTCP_PER_S_MAX * INTAKE_BURST.as_millis() as u64 / 1000;

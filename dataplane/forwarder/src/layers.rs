@@ -36,8 +36,10 @@ impl Forwarder {
             Kind::Audio => Some(highest),
             Kind::Video => self.shed.max_encoding().map(|max| max.min(highest)),
         };
-        let target = allowed.filter(|_| is_wanted).map(best);
-        let unshed = is_wanted.then(|| best(highest));
+        // What crosses serves many: the other node chooses for them, and leaves out what it must.
+        let pinned = subscription.pin.map(|pin| pin.encoding);
+        let target = pinned.or_else(|| allowed.map(best)).filter(|_| is_wanted);
+        let unshed = pinned.or_else(|| Some(best(highest))).filter(|_| is_wanted);
         subscription.shed = unshed.filter(|_| unshed != target);
         subscription.target = target;
         let track_index = subscription.track;
@@ -84,10 +86,10 @@ impl Forwarder {
     }
 
     /// Somebody's wish changed. A thousand receivers that join one after the other are counted once, with the next packet,
-    /// which visits them all anyway. A track of a sibling is counted at once: without a wish its packets do not come.
+    /// which visits them all anyway. A track from elsewhere is counted at once: without a wish its packets do not come.
     pub(crate) fn recount_later(&mut self, track_index: u32) {
         match self.tracks.get_mut(track_index) {
-            Some(track) if track.home.is_none() => track.is_recount_due = true,
+            Some(track) if track.home.is_none() && !track.is_relayed => track.is_recount_due = true,
             _ => self.recount(track_index),
         }
     }
@@ -115,15 +117,15 @@ impl Forwarder {
         }
         track.layers.iter_mut().filter(|layer| layer.wanted_by == 0).for_each(|layer| layer.missing.clear());
         self.tell_wants(track_index);
+        self.tell_node(track_index);
     }
 
     /// A layer came or went.
     pub(crate) fn layers_changed(&mut self, now: Micros, track_index: u32) {
         let Some(track) = self.tracks.get_mut(track_index) else { return };
         let live = track.live();
-        // Of a remote track its home reports.
-        if live != track.reported_live && track.home.is_none() {
-            track.reported_live = live;
+        // Of a track from elsewhere its home reports.
+        if live != track.reported_live && track.home.is_none() && !track.is_relayed {
             let layers = track.layers.iter().enumerate().filter(|(_, layer)| layer.live);
             let live = layers
                 .filter_map(|(n, layer)| {
@@ -131,7 +133,10 @@ impl Forwarder {
                 })
                 .collect();
             self.events.push(Event::Layers { track: track.id, live }, &mut self.counters);
+        }
+        if live != std::mem::replace(&mut track.reported_live, live) {
             self.relay_layers(track_index);
+            self.say_layers(track_index);
         }
         self.retarget_track(now, track_index);
     }
@@ -144,13 +149,14 @@ impl Forwarder {
             let Some(track) = self.tracks.get_mut(track_index) else { continue };
             let newest = track.layers.iter().filter_map(|layer| layer.last_packet).max();
             let (mut changed, is_remote) = (false, track.home.is_some());
+            let is_from_elsewhere = is_remote || track.is_relayed;
             for layer in &mut track.layers {
                 let expired = layer.history.expire(now, age, pool);
                 if age < self.config.history {
                     self.counters.history_squeezed += expired;
                 }
-                // Only wanted layers of a remote track come here: its home says which ones live.
-                let Some(last) = layer.last_packet.filter(|_| layer.live && !is_remote) else { continue };
+                // Only wanted layers of a track from elsewhere come here: its home says which ones live.
+                let Some(last) = layer.last_packet.filter(|_| layer.live && !is_from_elsewhere) else { continue };
                 let silent = now.since(last);
                 let behind = newest.map_or(Duration::ZERO, |newest| newest.since(last));
                 if silent >= LAYER_SILENCE * ALL_SILENT || (silent >= LAYER_SILENCE && behind >= LAYER_SILENCE * 3 / 4)
@@ -180,7 +186,7 @@ impl Forwarder {
     /// Shares a receiver's rate: everybody gets the lowest layer, then layers are raised one by one, those with higher
     /// priority first, as long as the rate suffices.
     pub(crate) fn allocate(&mut self, now: Micros, peer_index: u32) {
-        let Some(peer) = self.peers.get(peer_index) else { return };
+        let Some(peer) = self.peers.get(peer_index).filter(|peer| !peer.is_relay) else { return };
         let Some(rate_bps) = peer.estimator.rate_bps() else {
             if !peer.is_capped {
                 return;

@@ -23,6 +23,7 @@ mod history;
 mod intake;
 mod layers;
 pub mod limits;
+mod nodes;
 mod peer;
 mod queue;
 mod receive;
@@ -68,7 +69,7 @@ use track::Track;
 /// What a worker tells its forwarder.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// Inserts or replaces a row. Notes are ignored. A track whose transport is not there, and a subscription whose track
+    /// Inserts or replaces a row. Notes are ignored. A relay comes with its keys and waits for its route. A track whose transport is not there, and a subscription whose track
     /// or receiver is not there, are refused and counted: transports come first, subscriptions last.
     Put(&'a Entry),
     /// Inserts or replaces a track that is published at a sibling: its packets come by [`Input::Relayed`].
@@ -133,12 +134,15 @@ pub struct Forwarder {
     relays: Relays,
     /// Video subscriptions that remember what they sent.
     histories: usize,
+    /// Peers that are other nodes.
+    relay_peers: usize,
 }
 
 /// One call: who is heard in it.
 struct Call {
     id: CallId,
     peers: usize,
+    relays: usize,
     /// Collected during a pass.
     heard: Speakers,
     reported: Speakers,
@@ -171,6 +175,7 @@ impl Forwarder {
             events: Events::new(config.events_max),
             relays: Relays::new(config.relays_max),
             histories: 0,
+            relay_peers: 0,
             counters: Counters::default(),
             random,
             config,

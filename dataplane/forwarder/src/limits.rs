@@ -183,6 +183,33 @@ pub const SPEAKERS_MAX: usize = 8;
 /// Raising it forgives longer pauses of its thread, lowering it wastes less on a sibling whose last word was lost.
 pub const RELAY_LEASE_S: u32 = 2;
 
+/// Relays to other nodes on one forwarder. Each takes the place of a peer; raising it lets calls that span nodes crowd out
+/// people.
+pub const RELAYS_MAX: usize = 1024;
+
+/// Relays of one call: a few to each of its other nodes, as one carries [`TRACKS_PER_PEER_MAX`] tracks each way. Raising it
+/// lets one call be larger and span more nodes.
+pub const RELAYS_PER_CALL_MAX: usize = 64;
+
+/// Seconds after which another node that did not repeat its wish for a layer gets it no more; it repeats them each second.
+/// Raising it forgives a longer outage between nodes, lowering it wastes less on a node that is gone.
+pub const RELAY_WISH_S: u8 = 5;
+
+/// A relay by which nothing came for this long is told to control as disconnected: its other end speaks each second at least.
+/// Raising it forgives longer outages, lowering it finds a way that is closed sooner.
+pub const RELAY_SILENCE: Duration = Duration::from_secs(5);
+
+/// How often news are said to another node, [`RELAY_SAID_AGAIN`] apart, as any of them may be lost. Raising it survives worse
+/// networks, and costs a few bytes for each change.
+pub const RELAY_SAYS: u8 = 3;
+
+/// Pause between these.
+pub const RELAY_SAID_AGAIN: Duration = Duration::from_millis(100);
+
+/// How many times what one client may ask or send another node may, which has many clients behind it. Lowering it meets
+/// relays of large calls; raising it lets a broken node take more of a worker.
+pub const RELAY_FACTOR: u32 = 8;
+
 /// RTP packets of one transport per second that are looked at at all; more are dropped before they cost a decryption.
 /// 20,000 are 190 Mbit/s of full packets, several times what three layers of 4K at 60 fps take with their repairs. Raising
 /// it lets one client take more of a worker (a packet costs about a microsecond, and again for each receiver), lowering

@@ -2,7 +2,7 @@
 
 use arrayvec::{ArrayString, ArrayVec};
 use sluice_frames::Route;
-use sluice_messages::{Extension, ExtensionMap, Transport, TransportId};
+use sluice_messages::{Extension, ExtensionMap, Relay, Transport, TransportId};
 use sluice_srtp::{KeyMaterial, Receiver, Sender};
 use sluice_wire::Micros;
 
@@ -11,7 +11,7 @@ use crate::{
     estimate::{LossCap, Meter},
     feedback::twcc::Arrivals,
     intake::Intake,
-    limits::{LABEL_BYTES_MAX, TRACKS_PER_PEER_MAX},
+    limits::{LABEL_BYTES_MAX, RELAY_FACTOR, TRACKS_PER_PEER_MAX},
 };
 
 /// A MID or RID.
@@ -25,6 +25,13 @@ pub(crate) fn label(text: &str) -> Label {
 /// One transport.
 pub(crate) struct Peer {
     pub(crate) id: TransportId,
+    /// A way to another node.
+    pub(crate) is_relay: bool,
+    /// When it last said something, if it is one, and whether control believes that it does.
+    pub(crate) heard: Micros,
+    pub(crate) is_up: Option<bool>,
+    /// It is to hear from us, be there news or not.
+    pub(crate) owes_a_word: bool,
     pub(crate) call_index: u32,
     /// Participant sid: CNAME of all that this participant publishes, so that receivers synchronise its streams.
     pub(crate) cname: ArrayString<64>,
@@ -74,14 +81,21 @@ pub(crate) struct Due {
     pub(crate) nack: Micros,
     pub(crate) keyframe: Micros,
     pub(crate) report: Micros,
+    /// Wishes and layers, on a relay.
+    pub(crate) news: Micros,
 }
 
 impl Due {
-    pub(crate) const NONE: Due =
-        Due { twcc: Micros::NEVER, nack: Micros::NEVER, keyframe: Micros::NEVER, report: Micros::NEVER };
+    pub(crate) const NONE: Due = Due {
+        twcc: Micros::NEVER,
+        nack: Micros::NEVER,
+        keyframe: Micros::NEVER,
+        report: Micros::NEVER,
+        news: Micros::NEVER,
+    };
 
     pub(crate) fn earliest(&self) -> Micros {
-        self.twcc.min(self.nack).min(self.keyframe).min(self.report)
+        self.twcc.min(self.nack).min(self.keyframe).min(self.report).min(self.news)
     }
 }
 
@@ -119,14 +133,41 @@ impl Received {
 
 impl Peer {
     pub(crate) fn new(transport: &Transport, call_index: u32, random: u64) -> Peer {
-        let mut peer = Peer {
-            id: transport.id,
+        let mut peer = Peer::empty(transport.id, call_index, random);
+        peer.describe(transport);
+        peer
+    }
+
+    /// The other node, at the end of a relay. What it needs of header extensions goes on under the canonical numbers; the
+    /// others are about one hop.
+    pub(crate) fn relay(relay: &Relay, call_index: u32, random: u64) -> Peer {
+        let is_of_hop = |extension| {
+            use Extension::{AbsSendTime, Mid, RepairedRid, Rid, TransportCc};
+            matches!(extension, Mid | Rid | RepairedRid | TransportCc | AbsSendTime)
+        };
+        let extensions = ExtensionMap::canonical(|extension| !is_of_hop(extension));
+        Peer {
+            is_relay: true,
+            ssrc: relay.ssrc,
+            extensions: Received::new(&extensions),
+            send_extensions: extensions,
+            ..Peer::empty(relay.id, call_index, random)
+        }
+    }
+
+    fn empty(id: TransportId, call_index: u32, random: u64) -> Peer {
+        Peer {
+            id,
+            is_relay: false,
+            heard: Micros(0),
+            is_up: None,
+            owes_a_word: false,
             call_index,
             cname: ArrayString::new(),
             route: None,
             keys: None,
-            extensions: Received::new(&transport.receive_extensions),
-            send_extensions: transport.send_extensions,
+            extensions: Received::new(&ExtensionMap::default()),
+            send_extensions: ExtensionMap::default(),
             tracks: ArrayVec::new(),
             subscriptions: Vec::new(),
             egress: Egress::default(),
@@ -145,9 +186,7 @@ impl Peer {
             nacked: 0,
             resends_since: Micros(0),
             retired: ArrayVec::new(),
-        };
-        peer.describe(transport);
-        peer
+        }
     }
 
     /// Takes over what may change while the transport lives.
@@ -159,6 +198,17 @@ impl Peer {
         if transport.receive_extensions.id(Extension::TransportCc).is_some() && self.arrivals.is_none() {
             self.arrivals = Some(Box::default());
         }
+    }
+
+    /// Something authentic came. True if control is to hear that it does.
+    pub(crate) fn hear(&mut self, now: Micros) -> bool {
+        self.heard = now;
+        self.is_relay && self.is_up.replace(true) != Some(true)
+    }
+
+    /// How many clients it counts for.
+    pub(crate) fn factor(&self) -> u32 {
+        if self.is_relay { RELAY_FACTOR } else { 1 }
     }
 
     /// Media can be sent to it.

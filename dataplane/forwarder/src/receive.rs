@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use sluice_frames::{FrameId, Pool};
-use sluice_messages::{Codec, Event, Extension, Kind, PayloadMap};
+use sluice_messages::{Codec, Event, Extension, Kind, PayloadMap, TransportState};
 use sluice_srtp::DropReason;
 use sluice_wire::{
     Micros, PacketClass, classify,
@@ -101,6 +101,7 @@ impl Forwarder {
     /// Takes a datagram in; the caller releases the frame.
     pub(crate) fn datagram(&mut self, now: Micros, peer_index: u32, frame: FrameId, pool: &mut Pool) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
+        let factor = peer.factor();
         let Some(keys) = peer.keys.as_mut() else {
             self.counters.drop_no_keys += 1;
             return;
@@ -113,34 +114,44 @@ impl Forwarder {
         }
         let class = classify(bytes);
         let is_within = match class {
-            Some(PacketClass::Rtp) => peer.intake.rtp(now),
-            Some(PacketClass::Rtcp) => peer.intake.rtcp(now),
+            Some(PacketClass::Rtp) => peer.intake.rtp(now, factor),
+            Some(PacketClass::Rtcp) => peer.intake.rtcp(now, factor),
             _ => true,
         };
         if !is_within {
             self.counters.drop_rate += 1;
             return;
         }
-        match class {
+        let is_news = match class {
             Some(PacketClass::Rtp) => match keys.receiver.unprotect_rtp(bytes) {
                 Ok(opened) => {
                     pool.set_len(frame, opened.len);
                     self.counters.received_packets += 1;
                     self.counters.received_bytes += wire_bytes as u64;
                     peer.received.add(now, wire_bytes);
+                    let is_news = peer.hear(now);
                     self.rtp(now, peer_index, frame, opened.index, pool);
+                    is_news
                 }
-                Err(reason) => self.count_srtp(reason),
+                Err(reason) => return self.count_srtp(reason),
             },
             Some(PacketClass::Rtcp) => match keys.receiver.unprotect_rtcp(bytes) {
                 Ok(len) => {
                     pool.set_len(frame, len);
                     self.counters.received_rtcp += 1;
+                    let is_news = peer.hear(now);
                     self.rtcp(now, peer_index, frame, pool);
+                    is_news
                 }
-                Err(reason) => self.count_srtp(reason),
+                Err(reason) => return self.count_srtp(reason),
             },
-            _ => self.counters.drop_unclassified += 1,
+            _ => {
+                self.counters.drop_unclassified += 1;
+                return;
+            }
+        };
+        if is_news {
+            self.tell_state(peer_index, TransportState::Connected);
         }
     }
 
@@ -296,9 +307,11 @@ impl Forwarder {
         let is_within = track.allowance.take(now, usize::from(header.payload_end));
         if !track.started {
             track.started = true;
-            self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
+            if !track.is_relayed {
+                self.events.push(Event::TrackStarted { track: track.id }, &mut self.counters);
+            }
         }
-        if let Some(level) = seen.level.filter(|_| !muted) {
+        if let Some(level) = seen.level.filter(|_| !muted && !track.is_relayed) {
             track.loudness.add(level);
         }
         let Some(layer) = track.layers.get_mut(usize::from(stream.encoding)) else { return };

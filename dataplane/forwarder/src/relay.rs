@@ -441,6 +441,7 @@ impl Forwarder {
     pub(crate) fn cname<'a>(&'a self, track: &'a Track) -> &'a [u8] {
         match &track.home {
             Some(home) => home.cname.as_bytes(),
+            None if track.is_relayed => track.cname.as_bytes(),
             None => self.peers.get(track.publisher).map_or(&[][..], |peer| peer.cname.as_bytes()),
         }
     }

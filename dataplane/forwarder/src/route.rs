@@ -161,7 +161,7 @@ impl Forwarder {
                 peer.due.report = peer.due.report.min(subscription.next_report);
                 self.timers.sooner(subscription.receiver, peer.due.report);
             }
-            if subscription.reported != Some(Some(meta.encoding)) {
+            if subscription.pin.is_none() && subscription.reported != Some(Some(meta.encoding)) {
                 subscription.reported = Some(Some(meta.encoding));
                 let event = Event::Forwarding { receiver: peer.id, track: track.id, encoding: Some(meta.encoding) };
                 self.events.push(event, &mut self.counters);
@@ -278,9 +278,13 @@ impl Subscription {
     }
 
     /// The outgoing timestamp that a source's first packet should have: the same offset if it was only paused; by the
-    /// publisher's clock if reports told it for both sources; by arrival otherwise. None for the very first packet.
+    /// publisher's clock if reports told it for both sources; by arrival otherwise. None for the very first packet, whose
+    /// timestamp may be any.
     fn wanted_timestamp(&self, source: Source, timestamp: u32, context: &Context) -> Option<u32> {
-        let last = self.rewriter.last_timestamp()?;
+        let Some(last) = self.rewriter.last_timestamp() else {
+            // Layers that cross begin at the publisher's timestamps, so that they keep time with each other at the other node.
+            return self.pin.map(|_| timestamp);
+        };
         if self.last_source == Some(source) {
             return Some(timestamp.wrapping_add(self.rewriter.timestamp_offset()));
         }

@@ -51,7 +51,8 @@ impl Forwarder {
         labels: &Labels,
         pool: &mut Pool,
     ) -> Option<Stream> {
-        let peer = self.peers.get(peer_index)?;
+        // Another node sends what it was told to, under the SSRCs that we were told too.
+        let peer = self.peers.get(peer_index).filter(|peer| !peer.is_relay)?;
         let tracks = || peer.tracks.iter().filter_map(|&index| Some((index, self.tracks.get(index)?)));
         let (index, track) = match labels.mid {
             Some(mid) => tracks().find(|(_, track)| track.mid == mid)?,

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Subscription {
     pub(crate) receiver: u32,
     pub(crate) track: u32,
+    /// On a relay: it is one layer of the track and nothing else.
+    pub(crate) pin: Option<Pin>,
     pub(crate) mid: Label,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
@@ -50,6 +52,16 @@ pub(crate) struct Subscription {
     pub(crate) fresh_cap: u8,
 }
 
+/// The layer of a subscription on a relay. The other node says whether it is enabled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pin {
+    pub(crate) encoding: u8,
+    /// Seconds for which the other node's last wish holds.
+    pub(crate) lease_s: u8,
+    /// How often it is still to be said whether the layer is live.
+    pub(crate) says: u8,
+}
+
 /// A layer in one numbering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Source {
@@ -74,6 +86,7 @@ impl Subscription {
         let mut subscription = Subscription {
             receiver,
             track,
+            pin: None,
             mid: label(&entry.mid),
             ssrc: entry.ssrc,
             rtx_ssrc: entry.rtx_ssrc,

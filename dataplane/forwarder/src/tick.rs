@@ -69,6 +69,7 @@ impl Forwarder {
         if take(&mut self.tick.second, SECOND, now) {
             self.choose_temporal();
             self.renew_relays();
+            self.renew_nodes(now);
             for index in 0..self.peers.end() {
                 self.allocate(now, index);
             }

@@ -1,6 +1,6 @@
 //! One row per published track, with its simulcast layers.
 
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 use sluice_messages::{Codec, Encoding, Kind, Payload, Track as Entry, TrackId};
 use sluice_wire::Micros;
 
@@ -26,6 +26,10 @@ pub(crate) struct Track {
     pub(crate) publisher: u32,
     /// Where it is published, if not here.
     pub(crate) home: Option<Box<Home>>,
+    /// It is published at another node and comes by a relay; what it is there for control is told there.
+    pub(crate) is_relayed: bool,
+    /// CNAME of its publisher, as the other node said, if it is relayed.
+    pub(crate) cname: ArrayString<64>,
     pub(crate) kind: Kind,
     pub(crate) mid: Label,
     pub(crate) payloads: ArrayVec<Payload, PAYLOADS_MAX>,
@@ -62,6 +66,11 @@ pub(crate) struct Layer {
     /// Bits of the siblings that do, and of those that said so since this was last looked at; maintained by `relay.rs`.
     pub(crate) siblings: u64,
     pub(crate) renewed: u64,
+    /// What the other node of a relayed track was told: whether it is wanted; and how often that is still to be said.
+    pub(crate) told: bool,
+    pub(crate) says: u8,
+    /// The other node has said of it since whether it lives, so it knows of the wish.
+    pub(crate) is_heard: bool,
     /// Frames per temporal layer in the current second and in the last one.
     pub(crate) frames: [u32; 4],
     pub(crate) fps: [u32; 4],
@@ -76,6 +85,8 @@ impl Track {
             call_index,
             publisher,
             home: None,
+            is_relayed: false,
+            cname: ArrayString::new(),
             kind: entry.kind,
             mid: label(&entry.mid),
             payloads: ArrayVec::new(),
@@ -143,6 +154,9 @@ impl Layer {
             wanted_by: 0,
             siblings: 0,
             renewed: 0,
+            told: false,
+            says: 0,
+            is_heard: false,
             frames: [0; 4],
             fps: [0; 4],
             declared: (None, None),

@@ -183,6 +183,7 @@ impl Node {
                 seed: rand::random(),
                 workers,
                 steer: worker::Steer::new(steering.clone(), index),
+                nodes: worker::Nodes::new(node.bound.clone(), index),
                 siblings,
                 from_siblings,
                 commands: commands_out,

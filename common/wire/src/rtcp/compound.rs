@@ -1,7 +1,7 @@
 //! Writing compound packets into the caller's memory.
 
 use super::{
-    CNAME_ITEM, FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, GOODBYE, HEADER_BYTES,
+    APPLICATION, CNAME_ITEM, FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, GOODBYE, HEADER_BYTES,
     PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, REPORT_BYTES, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION,
     SenderInfo, TRANSPORT_LAYER_FEEDBACK,
 };
@@ -127,6 +127,15 @@ impl<'a> Compound<'a> {
             packet.put(&ssrc.to_be_bytes())?;
             packet.put(&[number, 0, 0, 0])?;
         }
+        packet.finish()
+    }
+
+    /// APP with data of whole words. `subtype` has five bits; `None` if it has more.
+    pub fn application(&mut self, subtype: u8, ssrc: u32, name: [u8; 4], words: &[u32]) -> Option<()> {
+        let mut packet = self.begin(APPLICATION, Some(subtype).filter(|&subtype| subtype < 32)?)?;
+        packet.put(&ssrc.to_be_bytes())?;
+        packet.put(&name)?;
+        packet.put_words(words)?;
         packet.finish()
     }
 

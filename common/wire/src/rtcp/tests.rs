@@ -165,3 +165,16 @@ fn a_bitrate_beyond_bounds_is_saturated() {
     };
     assert_eq!(remb.bitrate_bps, u64::MAX);
 }
+
+#[test]
+fn what_an_application_says_comes_back() {
+    let mut out = [0; 64];
+    let mut compound = Compound::new(&mut out);
+    compound.application(3, 9, *b"TEST", &[1, 0xffff_ffff]).unwrap();
+    assert_eq!(compound.application(32, 9, *b"TEST", &[]), None, "a subtype has five bits");
+    let length = compound.len();
+    let Some(Ok(Packet::Application(application))) = packets(&out[..length]).next() else { panic!("not APP") };
+    assert_eq!((application.subtype, application.ssrc, application.name), (3, 9, *b"TEST"));
+    assert!(application.words().eq([1, u32::MAX]));
+    assert!(matches!(packets(&[0x80, 204, 0, 1, 0, 0, 0, 9]).next(), Some(Err(_))), "without a name it is none");
+}

@@ -14,6 +14,7 @@ use crate::{
     egress::Lane,
     estimate::Estimator,
     limits::{NACKED_MAX, RESEND_PERIOD, RESENDS_MAX},
+    nodes::News,
     queue::Queued,
     stream::Stream,
     subscription::Source,
@@ -30,6 +31,7 @@ impl Forwarder {
     /// Takes in a decrypted compound.
     pub(crate) fn rtcp(&mut self, now: Micros, peer_index: u32, frame: FrameId, pool: &mut Pool) {
         let mut nacked = ArrayVec::<(u32, u16), NACKS_MAX>::new();
+        let mut news = News::new();
         for packet in packets(pool.bytes(frame)) {
             match packet {
                 Ok(Packet::SenderReport(report)) => {
@@ -59,10 +61,13 @@ impl Forwarder {
                     }
                 }
                 Ok(Packet::TransportFeedback(feedback)) => self.transport_feedback(now, peer_index, &feedback),
-                Ok(Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Unknown { .. }) => {}
+                Ok(Packet::Application(application)) => self.collect_news(peer_index, &application, &mut news),
+                Ok(Packet::SourceDescription(description)) => self.cnames_heard(peer_index, &description),
+                Ok(Packet::Goodbye(_) | Packet::Unknown { .. }) => {}
                 Err(_) => self.counters.drop_rtcp_malformed += 1,
             }
         }
+        self.news_heard(now, peer_index, &news, pool);
         for (ssrc, sequence) in nacked {
             if !self.may_ask(now, peer_index) {
                 self.counters.nack_limited += 1;
@@ -146,7 +151,8 @@ impl Forwarder {
         };
         self.counters.keyframe_requests += 1;
         let track = subscription.track;
-        let encoding = subscription.current.map(|source| source.encoding).or(subscription.target);
+        let pinned = subscription.pin.map(|pin| pin.encoding);
+        let encoding = pinned.or(subscription.current.map(|source| source.encoding)).or(subscription.target);
         let is_video = self.tracks.get(track).is_some_and(|track| track.kind == Kind::Video);
         if let Some(encoding) = encoding.filter(|_| is_video) {
             self.want_keyframe(now, track, encoding);
@@ -160,7 +166,7 @@ impl Forwarder {
             (peer.nacked, peer.resends, peer.resends_since) = (0, 0, now);
         }
         peer.nacked += 1;
-        peer.nacked <= NACKED_MAX
+        peer.nacked <= NACKED_MAX * peer.factor()
     }
 
     /// A receiver misses a packet: it is queued again if it is still kept and was not asked for too often.
@@ -184,7 +190,7 @@ impl Forwarder {
         };
         let too_often = sent.resends >= RESENDS_EACH_MAX
             || (sent.resends > 0 && u32::from(now_ms.wrapping_sub(sent.resent_ms)) < spacing_ms)
-            || peer.resends >= RESENDS_MAX
+            || peer.resends >= RESENDS_MAX * peer.factor()
             || !sent.has_left();
         if too_often {
             self.counters.nack_limited += 1;

@@ -52,6 +52,8 @@ impl Forwarder {
         let head = compound.len();
         self.write_twcc(now, peer_index, &mut compound);
         self.write_nacks(now, peer_index, &mut compound);
+        // Before the requests for key frames of layers that are news.
+        self.write_news(now, peer_index, &mut compound);
         self.write_plis(now, peer_index, &mut compound);
         let reports = self.write_sender_reports(now, peer_index, &mut compound);
         self.schedule_reports(now, peer_index);

@@ -3,6 +3,8 @@
 mod allocations;
 mod crossing;
 mod flood;
+mod net;
+mod nodes;
 mod pacing;
 mod random;
 mod relay;

@@ -108,6 +108,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// What was said to siblings: to whom, what, and the bytes of its packet.
     pub relays: Vec<(u64, Relayed, Option<Vec<u8>>)>,
+    /// What went to where there is no party: to other nodes.
+    pub strays: Vec<(u64, Vec<u8>)>,
     /// Key pairs given out.
     pub keyed: u8,
 }
@@ -153,6 +155,7 @@ impl World {
             parties: BTreeMap::new(),
             events: Vec::new(),
             relays: Vec::new(),
+            strays: Vec::new(),
             keyed: 0,
         }
     }
@@ -262,7 +265,7 @@ impl World {
     }
 
     fn deliver(&mut self, id: u64, mut bytes: Vec<u8>) {
-        let Some(party) = self.parties.get_mut(&id) else { return };
+        let Some(party) = self.parties.get_mut(&id) else { return self.strays.push((id, bytes)) };
         match classify(&bytes) {
             Some(PacketClass::Rtp) => {
                 let ssrc = sluice_wire::rtp::ssrc(&bytes).unwrap();

@@ -1,10 +1,10 @@
 //! From the table to the threads: which worker a row is for, and how it gets there.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rtrb::{Producer, PushError};
 use sluice_messages::{
-    CallId, DataTrack, DataTrackId, Entry, Key, Op, SendData, Track, TrackId, Transport, TransportId,
+    CallId, DataTrack, DataTrackId, Entry, Key, Op, Relay, SendData, Track, TrackId, Transport, TransportId,
 };
 
 use super::{reach::Reach, spread::Spread, table::Step};
@@ -33,6 +33,8 @@ pub(crate) struct Router {
     data_tracks: HashMap<DataTrackId, Reach<DataTrack>>,
     /// Participant sid of each transport.
     sids: HashMap<TransportId, String>,
+    /// Address and first SSRC of each relay.
+    relays: HashMap<TransportId, (SocketAddr, u32)>,
     /// User names that were told to the siblings of each transport's worker.
     ufrags: HashMap<TransportId, Vec<String>>,
 }
@@ -46,6 +48,7 @@ impl Router {
             tracks: HashMap::new(),
             data_tracks: HashMap::new(),
             sids: HashMap::new(),
+            relays: HashMap::new(),
             ufrags: HashMap::new(),
         }
     }
@@ -93,13 +96,15 @@ impl Router {
             Entry::Subscription(subscription) => {
                 let Some(worker) = self.spread.worker(subscription.receiver) else { return };
                 let is_new = self.spread.subscribe(&subscription);
-                if let Some(reach) = self.tracks.get_mut(&subscription.track).filter(|_| is_new)
-                    && reach.add(worker)
-                {
-                    let (home, track) = (reach.home, reach.entry.clone());
-                    self.put_remote(worker, home, track);
-                }
+                self.reach(subscription.track, worker, is_new);
                 self.command(worker, Command::Put(Box::new(Entry::Subscription(subscription))));
+            }
+            Entry::Relay(relay) => self.put_relay(call, relay),
+            Entry::RelayTrack(crossing) => {
+                let Some(worker) = self.spread.worker(crossing.relay) else { return };
+                let is_new = self.spread.cross(&crossing);
+                self.reach(crossing.track, worker, is_new);
+                self.command(worker, Command::Put(Box::new(Entry::RelayTrack(crossing))));
             }
             // Data tracks are the slow thread's alone.
             Entry::DataTrack(track) => {
@@ -130,6 +135,9 @@ impl Router {
                 self.order(worker, Order::Remove(transport));
                 self.announce(worker, transport, Vec::new());
                 self.command(worker, Command::Remove(key));
+                if let Some(place) = self.relays.remove(&transport) {
+                    self.tell_relay(place, None);
+                }
                 let before = self.spread.workers(call);
                 self.spread.remove(transport);
                 self.sids.remove(&transport);
@@ -180,6 +188,36 @@ impl Router {
         self.command(worker, Command::Put(Box::new(Entry::Transport(transport))));
         // Siblings hear of it last: what they hand over finds the transport there.
         self.announce(worker, id, names);
+    }
+
+    /// All workers hear of it, as the kernel gives all relays between two ports to the same one of them. They hear before the
+    /// owner has the keys: what comes sooner could not be opened anyway.
+    fn put_relay(&mut self, call: CallId, relay: Relay) {
+        let before = self.spread.workers(call);
+        let worker = self.spread.place_relay(&relay);
+        self.tell_workers(call, before);
+        let place = (relay.address, relay.ssrc);
+        if self.relays.insert(relay.id, place) != Some(place) {
+            self.tell_relay(place, Some((relay.id, worker)));
+        }
+        self.command(worker, Command::Put(Box::new(Entry::Relay(relay))));
+    }
+
+    fn tell_relay(&mut self, place: (SocketAddr, u32), owner: Option<(TransportId, usize)>) {
+        let (address, ssrc) = place;
+        for worker in 0..self.ports.len() {
+            self.command(worker, Command::Relay { address, ssrc, owner });
+        }
+    }
+
+    /// A worker has one more receiver of a track, if that is new.
+    fn reach(&mut self, track: TrackId, worker: usize, is_new: bool) {
+        if let Some(reach) = self.tracks.get_mut(&track).filter(|_| is_new)
+            && reach.add(worker)
+        {
+            let (home, track) = (reach.home, reach.entry.clone());
+            self.put_remote(worker, home, track);
+        }
     }
 
     /// A worker has receivers of a track that is published elsewhere.

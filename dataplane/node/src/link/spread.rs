@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sluice_messages::{CallId, Subscription, TrackId, Transport, TransportId};
+use sluice_messages::{CallId, Relay, RelayTrack, Subscription, TrackId, Transport, TransportId};
 
 /// Tracks of somebody who publishes: camera and microphone.
 const TRACKS_EACH: usize = 2;
@@ -123,7 +123,15 @@ impl Spread {
         }
         // We open the data channels of those who only receive; other transports may publish.
         let receives = transport.data.is_some_and(|data| data.opened_by_us);
-        let id = transport.call;
+        self.seat(transport.id, transport.call, receives)
+    }
+
+    /// The worker for a relay: home, as tracks come by it.
+    pub(crate) fn place_relay(&mut self, relay: &Relay) -> usize {
+        self.worker(relay.id).unwrap_or_else(|| self.seat(relay.id, relay.call, false))
+    }
+
+    fn seat(&mut self, transport: TransportId, id: CallId, receives: bool) -> usize {
         if !self.calls.contains_key(&id) {
             let home = self.least_loaded(id);
             self.calls.insert(id, Call { home, parts: BTreeMap::new(), receivers: 0, tracks: 0 });
@@ -131,7 +139,7 @@ impl Spread {
         let loads = &self.loads;
         let worker =
             self.calls.get(&id).map_or(0, |call| if receives { choose(call, loads, self.share) } else { call.home });
-        let seat = Seat { call: id, worker, receives, count: 0, enabled: self.announced.get(&transport.id).copied() };
+        let seat = Seat { call: id, worker, receives, count: 0, enabled: self.announced.get(&transport).copied() };
         self.change(id, |call| {
             call.receivers += usize::from(receives);
             call.seat(&seat);
@@ -139,7 +147,7 @@ impl Spread {
                 part.transports += 1;
             }
         });
-        self.seats.insert(transport.id, seat);
+        self.seats.insert(transport, seat);
         worker
     }
 
@@ -166,9 +174,17 @@ impl Spread {
 
     /// A subscription came or changed. True if it is new.
     pub(crate) fn subscribe(&mut self, subscription: &Subscription) -> bool {
-        let (key, enabled) = ((subscription.receiver, subscription.track), subscription.wish.enabled);
-        let before = self.subscriptions.insert(key, enabled);
-        self.count(subscription.receiver, usize::from(enabled), usize::from(before == Some(true)));
+        self.enrol(subscription.receiver, subscription.track, subscription.wish.enabled)
+    }
+
+    /// A track may cross to another node, which counts as one more receiver. True if that is new.
+    pub(crate) fn cross(&mut self, crossing: &RelayTrack) -> bool {
+        self.enrol(crossing.relay, crossing.track, true)
+    }
+
+    fn enrol(&mut self, receiver: TransportId, track: TrackId, enabled: bool) -> bool {
+        let before = self.subscriptions.insert((receiver, track), enabled);
+        self.count(receiver, usize::from(enabled), usize::from(before == Some(true)));
         before.is_none()
     }
 

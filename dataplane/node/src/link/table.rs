@@ -2,15 +2,23 @@
 //! that threads can apply one by one.
 //!
 //! Invariants: a track's publisher and a subscription's ends exist and are of the same call; epochs never go down; within
-//! an epoch deltas are applied in their order without a gap.
+//! an epoch deltas are applied in their order without a gap. What came by a relay leaves by none, and the keys of a relay that
+//! is gone never come back, as their packet counts are gone too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+};
 
-use sluice_messages::{CallId, Entry, Key, Op, Refusal, TransportId};
+use sluice_messages::{CallId, Entry, Key, Op, Refusal, Relay, SrtpKeys, TransportId};
 
 /// Rows that a node keeps. Raising it lets a broken control take more memory (about 1 KiB a row); lowering it bounds the
 /// calls a node can hold: a hundred people who all see each other are some 20,000 rows.
 pub(crate) const ENTRIES_MAX: usize = 1 << 20;
+
+/// Keys of former relays that are remembered, to be refused. Control draws them at random, so this only guards against one that
+/// is broken; raising it guards for longer, at 28 bytes each.
+const SPENT_MAX: usize = 4096;
 
 /// A change for the worker that has the call, or for its slow thread.
 #[derive(Clone, PartialEq, Debug)]
@@ -27,7 +35,10 @@ pub(crate) struct Table {
     entries: BTreeMap<Key, Entry>,
     /// By row, the rows that go with it.
     dependents: BTreeMap<Key, BTreeSet<Key>>,
-    /// Rows not taken: their ends were missing or of different calls, or the table was full.
+    /// What former relays sent with, oldest first.
+    spent: VecDeque<SrtpKeys>,
+    /// Rows not taken: their ends were missing or of different calls, they would make a loop, their keys were used before, or
+    /// the table was full.
     dangling: u64,
 }
 
@@ -56,12 +67,39 @@ impl Table {
         self.entries.values()
     }
 
-    /// The call of a transport.
+    /// The call of a transport or relay.
     fn call(&self, transport: TransportId) -> Option<CallId> {
         match self.entries.get(&Key::Transport(transport)) {
             Some(Entry::Transport(t)) => Some(t.call),
+            Some(Entry::Relay(r)) => Some(r.call),
             _ => None,
         }
+    }
+
+    fn is_relay(&self, transport: TransportId) -> bool {
+        matches!(self.entries.get(&Key::Transport(transport)), Some(Entry::Relay(_)))
+    }
+
+    /// Whether a relay may have its keys: nobody used them before, and both are new if one is.
+    fn is_fresh(&self, relay: &Relay) -> bool {
+        let is_used = |keys| self.spent.contains(keys);
+        match self.entries.get(&Key::Transport(relay.id)) {
+            Some(Entry::Relay(old)) if old.send == relay.send => old.receive == relay.receive,
+            Some(Entry::Relay(old)) => old.receive != relay.receive && !is_used(&relay.send),
+            _ => !is_used(&relay.send),
+        }
+    }
+
+    /// Remembers what a relay sent with until now.
+    fn spend(&mut self, old: &Entry, new: Option<&Entry>) {
+        let Entry::Relay(old) = old else { return };
+        if matches!(new, Some(Entry::Relay(new)) if new.send == old.send) {
+            return;
+        }
+        if self.spent.len() == SPENT_MAX {
+            self.spent.pop_front();
+        }
+        self.spent.push_back(old.send.clone());
     }
 
     /// Replaces the table by `entries`. What did not change produces no step: media goes on.
@@ -123,7 +161,8 @@ impl Table {
         if old.is_some_and(|old| home(old) != home(&entry)) {
             self.remove(&key, steps);
         }
-        let Some(call) = self.placement(&entry) else {
+        let is_usable = !matches!(&entry, Entry::Relay(relay) if !self.is_fresh(relay));
+        let Some(call) = self.placement(&entry).filter(|_| is_usable) else {
             self.dangling += 1;
             return;
         };
@@ -137,6 +176,9 @@ impl Table {
         if let Some(call) = call {
             steps.push(Step { call, op: Op::Put(entry.clone()) });
         }
+        if let Some(old) = self.entries.get(&key).filter(|old| matches!(old, Entry::Relay(_))).cloned() {
+            self.spend(&old, Some(&entry));
+        }
         self.entries.insert(key, entry);
     }
 
@@ -145,11 +187,17 @@ impl Table {
         match entry {
             Entry::Note(_) => Some(None),
             Entry::Transport(transport) => Some(Some(transport.call)),
+            Entry::Relay(relay) => Some(Some(relay.call)),
             Entry::Track(track) => (self.call(track.publisher) == Some(track.call)).then_some(Some(track.call)),
             Entry::Subscription(subscription) => {
                 let receiver = self.call(subscription.receiver)?;
                 let Some(Entry::Track(track)) = self.entries.get(&Key::Track(subscription.track)) else { return None };
-                (track.call == receiver).then_some(Some(receiver))
+                (track.call == receiver && !self.is_relay(subscription.receiver)).then_some(Some(receiver))
+            }
+            Entry::RelayTrack(crossing) => {
+                let call = self.call(crossing.relay).filter(|_| self.is_relay(crossing.relay))?;
+                let Some(Entry::Track(track)) = self.entries.get(&Key::Track(crossing.track)) else { return None };
+                (track.call == call && !self.is_relay(track.publisher)).then_some(Some(call))
             }
             Entry::DataTrack(track) => (self.call(track.publisher) == Some(track.call)).then_some(Some(track.call)),
             Entry::DataSubscription(subscription) => {
@@ -171,8 +219,11 @@ impl Table {
             self.remove(&dependent, steps);
         }
         let Some(entry) = self.entries.remove(key) else { return };
+        self.spend(&entry, None);
         let call = match &entry {
             Entry::Transport(transport) => Some(transport.call),
+            Entry::Relay(relay) => Some(relay.call),
+            Entry::RelayTrack(crossing) => self.call(crossing.relay),
             Entry::Track(track) => Some(track.call),
             Entry::Subscription(subscription) => self.call(subscription.receiver),
             Entry::DataTrack(track) => Some(track.call),
@@ -196,7 +247,8 @@ impl Table {
 /// The rows that an entry names, and without which it cannot be.
 fn parents(entry: &Entry) -> [Option<Key>; 2] {
     match entry {
-        Entry::Transport(_) | Entry::Note(_) => [None, None],
+        Entry::Transport(_) | Entry::Relay(_) | Entry::Note(_) => [None, None],
+        Entry::RelayTrack(crossing) => [Some(Key::Transport(crossing.relay)), Some(Key::Track(crossing.track))],
         Entry::Track(track) => [Some(Key::Transport(track.publisher)), None],
         Entry::DataTrack(track) => [Some(Key::Transport(track.publisher)), None],
         Entry::Subscription(subscription) => {
@@ -218,13 +270,24 @@ fn rank(key: &Key) -> u8 {
     }
 }
 
+#[derive(PartialEq)]
+enum Home {
+    Transport(CallId),
+    Relay(CallId, SocketAddr, u32),
+    Publisher(CallId, TransportId),
+    Crossing,
+    Any,
+}
+
 /// What of an entry cannot be changed in place.
-fn home(entry: &Entry) -> Option<(CallId, Option<TransportId>)> {
+fn home(entry: &Entry) -> Home {
     match entry {
-        Entry::Transport(transport) => Some((transport.call, None)),
-        Entry::Track(track) => Some((track.call, Some(track.publisher))),
-        Entry::DataTrack(track) => Some((track.call, Some(track.publisher))),
-        Entry::Subscription(_) | Entry::DataSubscription(_) | Entry::Note(_) => None,
+        Entry::Transport(transport) => Home::Transport(transport.call),
+        Entry::Relay(relay) => Home::Relay(relay.call, relay.address, relay.ssrc),
+        Entry::Track(track) => Home::Publisher(track.call, track.publisher),
+        Entry::DataTrack(track) => Home::Publisher(track.call, track.publisher),
+        Entry::RelayTrack(_) => Home::Crossing,
+        Entry::Subscription(_) | Entry::DataSubscription(_) | Entry::Note(_) => Home::Any,
     }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use sluice_messages::{
-    DataSubscription, DataTrack, DataTrackId, ExtensionMap, Ice, IceCredentials, Kind, Note, Participant, Subscription,
-    Track, TrackId, Transport, Wish,
+    DataSubscription, DataTrack, DataTrackId, ExtensionMap, Ice, IceCredentials, Kind, Note, Participant, Relay,
+    RelayTrack, SrtpKeys, Subscription, Track, TrackId, Transport, Wish,
 };
 
 use super::*;
@@ -49,6 +49,23 @@ fn subscription(receiver: u64, track: u64, ssrc: u32) -> Entry {
     })
 }
 
+fn relay(id: u64, call: u64, send: u128, receive: u128) -> Entry {
+    let keys = |key: u128| SrtpKeys { key: key.to_be_bytes(), salt: [7; 12] };
+    Entry::Relay(Relay {
+        id: TransportId(id),
+        call: CallId(call),
+        peer: "another".into(),
+        address: ([192, 0, 2, 1], 7000).into(),
+        ssrc: id as u32 * Relay::SSRCS,
+        send: keys(send),
+        receive: keys(receive),
+    })
+}
+
+fn relay_track(relay: u64, track: u64) -> Entry {
+    Entry::RelayTrack(RelayTrack { relay: TransportId(relay), track: TrackId(track), ssrcs: Vec::new() })
+}
+
 fn data_track(id: u64, call: u64, publisher: u64, handle: u16) -> Entry {
     let (id, call, publisher) = (DataTrackId(id), CallId(call), TransportId(publisher));
     Entry::DataTrack(DataTrack { id, call, publisher, handle })
@@ -71,6 +88,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         (1..5u64, 1..5u64, 0..3u32).prop_map(|(receiver, track, ssrc)| subscription(receiver, track, ssrc)),
         (1..5u64, 1..3u64, 1..5u64, 1..3u16).prop_map(|(id, call, from, handle)| data_track(id, call, from, handle)),
         (1..5u64, 1..5u64, 1..3u16).prop_map(|(receiver, track, handle)| data_subscription(receiver, track, handle)),
+        (1..5u64, 1..3u64, any::<[u128; 2]>()).prop_map(|(id, call, [send, receive])| relay(id, call, send, receive)),
+        (1..5u64, 1..5u64).prop_map(|(relay, track)| relay_track(relay, track)),
         (1..3u64, 0..3u8).prop_map(|(key, value)| note(key, value)),
     ]
 }
@@ -99,7 +118,13 @@ impl Worker {
                             self.0.contains_key(&Key::Transport(s.receiver))
                                 && self.0.contains_key(&Key::DataTrack(s.track))
                         ),
-                        Entry::Transport(_) => {}
+                        Entry::RelayTrack(t) => {
+                            assert!(matches!(self.0.get(&Key::Transport(t.relay)), Some(Entry::Relay(_))));
+                            let Some(Entry::Track(track)) = self.0.get(&Key::Track(t.track)) else { panic!("{t:?}") };
+                            let publisher = self.0.get(&Key::Transport(track.publisher));
+                            assert!(matches!(publisher, Some(Entry::Transport(_))), "no loops: {publisher:?}");
+                        }
+                        Entry::Transport(_) | Entry::Relay(_) => {}
                         Entry::Note(_) => panic!("notes are not for workers"),
                     }
                     self.0.insert(entry.key(), entry);
@@ -110,6 +135,8 @@ impl Worker {
                         (Entry::Track(t), Key::Transport(id)) => t.publisher == *id,
                         (Entry::Subscription(s), Key::Transport(id)) => s.receiver == *id,
                         (Entry::Subscription(s), Key::Track(id)) => s.track == *id,
+                        (Entry::RelayTrack(t), Key::Transport(id)) => t.relay == *id,
+                        (Entry::RelayTrack(t), Key::Track(id)) => t.track == *id,
                         (Entry::DataTrack(t), Key::Transport(id)) => t.publisher == *id,
                         (Entry::DataSubscription(s), Key::Transport(id)) => s.receiver == *id,
                         (Entry::DataSubscription(s), Key::DataTrack(id)) => s.track == *id,
@@ -181,6 +208,27 @@ fn a_delta_before_any_snapshot_is_a_gap() {
     assert_eq!(table.delta(0, 1, vec![Op::Put(note(1, 1))]), Err(Refusal::Gap { expected: 0 }));
     assert_eq!(table.delta(1, 1, vec![Op::Put(note(1, 1))]), Err(Refusal::Gap { expected: 0 }));
     assert_eq!(table.len(), 0);
+}
+
+#[test]
+fn keys_of_a_relay_are_used_once() {
+    let mut table = Table::default();
+    table.snapshot(1, 0, vec![relay(1, 1, 10, 20)]).unwrap();
+    let mut sequence = 0;
+    let mut put = |table: &mut Table, entry: Entry| {
+        sequence += 1;
+        table.delta(1, sequence, vec![Op::Put(entry)]).unwrap().len()
+    };
+    assert_eq!(put(&mut table, relay(1, 1, 10, 20)), 0, "the same is no change");
+    assert_eq!(put(&mut table, relay(1, 1, 10, 21)), 0, "half of new keys");
+    assert_eq!(put(&mut table, relay(1, 1, 11, 20)), 0, "the other half");
+    assert_eq!(table.dangling(), 2);
+    assert_eq!(put(&mut table, relay(1, 1, 11, 21)), 1);
+    assert_eq!(put(&mut table, relay(1, 1, 10, 20)), 0, "they were used before");
+    assert_eq!(put(&mut table, relay(2, 1, 10, 22)), 0, "whoever used them");
+    table.delta(1, 7, vec![Op::Remove(Key::Transport(TransportId(1)))]).unwrap();
+    assert_eq!(table.delta(1, 8, vec![Op::Put(relay(1, 1, 11, 21))]).unwrap(), vec![], "and after it went");
+    assert_eq!(table.delta(1, 9, vec![Op::Put(relay(1, 1, 12, 21))]).unwrap().len(), 1);
 }
 
 #[test]

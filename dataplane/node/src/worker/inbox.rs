@@ -84,8 +84,10 @@ impl Worker {
         match command {
             Command::Put(entry) => {
                 self.forwarder.input(now, Input::Put(&entry), &mut self.pool);
-                if let Entry::Transport(transport) = *entry {
-                    self.put_transport(&transport);
+                match *entry {
+                    Entry::Transport(transport) => self.put_transport(&transport),
+                    Entry::Relay(relay) => self.route_relay(now, &relay),
+                    _ => {}
                 }
             }
             Command::PutRemote(remote) => {
@@ -107,6 +109,7 @@ impl Worker {
                     self.counted.worker.directory_full.add(1);
                 }
             }
+            Command::Relay { address, ssrc, owner } => self.tell_relay(address, ssrc, owner),
             Command::Forget { ufrag, owner } => self.directory.forget_ufrag(&ufrag, owner as WorkerIndex),
         }
     }

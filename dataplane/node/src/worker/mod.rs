@@ -1,11 +1,12 @@
 //! A worker: one thread on one core with its own sockets, packet memory, forwarder and ICE agent. Read `run.rs`, which is
 //! the life of a packet, then `receive.rs` for where a datagram goes, `inbox.rs` for what other threads say, and `relay.rs`
-//! for calls that live on several workers.
+//! for calls that live on several workers, and `nodes.rs` for those that live on several nodes.
 
 mod directory;
 mod handoff;
 mod inbox;
 mod load;
+mod nodes;
 mod pin;
 mod receive;
 mod relay;
@@ -13,10 +14,13 @@ mod run;
 mod status;
 mod steer;
 
-use sluice_messages::{Entry, Key, Track};
+use std::net::SocketAddr;
+
+use sluice_messages::{Entry, Key, Track, TransportId};
 
 pub(crate) use directory::{Directory, WorkerIndex};
 pub(crate) use handoff::{connect, lanes_bytes};
+pub(crate) use nodes::Nodes;
 pub(crate) use pin::pin;
 pub(crate) use run::{Parts, Worker};
 pub(crate) use steer::{Steer, steering};
@@ -44,6 +48,12 @@ pub(crate) enum Command {
     Forget {
         ufrag: String,
         owner: usize,
+    },
+    /// What comes from that address with SSRCs of that relay is for that transport and worker, or for nobody any more.
+    Relay {
+        address: SocketAddr,
+        ssrc: u32,
+        owner: Option<(TransportId, usize)>,
     },
 }
 

@@ -1,5 +1,5 @@
 //! Where a datagram goes. Only STUN is looked at from strangers; everything else must come from a 5-tuple that passed an
-//! authenticated check, here or at a sibling.
+//! authenticated check, here or at a sibling, or from another node that control told us of.
 
 use sluice_forwarder::Input;
 use sluice_frames::{Backend, FrameId, Route, Tx};
@@ -17,12 +17,12 @@ impl Worker {
     /// Takes a frame over and handles it. `via` is the sibling that received it, if one did.
     pub(super) fn datagram(&mut self, now: Micros, frame: FrameId, from: Route, via: Option<WorkerIndex>) {
         match classify(self.pool.bytes(frame)) {
-            Some(PacketClass::Rtp | PacketClass::Rtcp) => match self.ice.by_route(&from) {
+            Some(class @ (PacketClass::Rtp | PacketClass::Rtcp)) => match self.ice.by_route(&from) {
                 // The forwarder keeps the frame.
                 Some(transport) => {
                     return self.forwarder.input(now, Input::Datagram { transport, frame }, &mut self.pool);
                 }
-                None => self.unvalidated(frame, from, via),
+                None => return self.unknown(now, class, frame, from, via),
             },
             Some(PacketClass::Stun) => self.stun(now, frame, from, via),
             Some(PacketClass::Dtls) => match self.ice.by_route(&from) {
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Media or DTLS from a 5-tuple that is not ours.
-    fn unvalidated(&mut self, frame: FrameId, from: Route, via: Option<WorkerIndex>) {
+    pub(super) fn unvalidated(&mut self, frame: FrameId, from: Route, via: Option<WorkerIndex>) {
         if via.is_some() {
             return self.counted.worker.drop_handed_in.add(1);
         }
@@ -100,7 +100,7 @@ impl Worker {
         }
     }
 
-    fn hand_over(&mut self, sibling: WorkerIndex, frame: FrameId, from: Route) {
+    pub(super) fn hand_over(&mut self, sibling: WorkerIndex, frame: FrameId, from: Route) {
         match self.siblings.hand(sibling, from, self.pool.bytes(frame)) {
             true => self.counted.worker.handed_over.add(1),
             false => self.counted.worker.drop_handoff_full.add(1),

@@ -20,7 +20,7 @@ use sluice_wire::Micros;
 use tokio::sync::Notify;
 
 use super::{
-    Command, Directory, Steer,
+    Command, Directory, Nodes, Steer,
     handoff::{FromSiblings, Siblings},
     load::Load,
     status::Status,
@@ -50,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     pub(crate) workers: usize,
     pub(crate) steer: Steer,
+    pub(crate) nodes: Nodes,
     pub(crate) siblings: Siblings,
     pub(crate) from_siblings: FromSiblings,
     pub(crate) commands: Consumer<Command>,
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     pub(super) statuses: HashMap<TransportId, Status>,
     pub(super) directory: Directory,
     pub(super) steer: Steer,
+    pub(super) nodes: Nodes,
     pub(super) siblings: Siblings,
     pub(super) from_siblings: FromSiblings,
     pub(super) commands: Consumer<Command>,
@@ -109,6 +111,7 @@ impl Worker {
             statuses: HashMap::with_capacity(transports_max),
             directory: Directory::new(parts.workers),
             steer: parts.steer,
+            nodes: parts.nodes,
             siblings: parts.siblings,
             from_siblings: parts.from_siblings,
             commands: parts.commands,

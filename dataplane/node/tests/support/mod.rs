@@ -1,6 +1,7 @@
 //! A control that does what the test says, and clients that are little more than a socket.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod call;
 pub mod person;
 
 use std::{
