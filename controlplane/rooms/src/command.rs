@@ -48,7 +48,7 @@ pub enum Command {
     NodeEvent { node: NodeId, event: Event },
     /// The link to a node is gone. Media may still flow: its calls stay there.
     NodeDown { node: NodeId },
-    /// A node whose link is gone is dead, or has been kept from forwarding: its calls go on elsewhere.
+    /// A node whose link is gone is given up: its calls go on elsewhere.
     NodeLost { node: NodeId },
     /// A deadline that [`crate::Rooms::wake`] named may be over.
     Tick,

@@ -1,8 +1,9 @@
 //! A call goes on at another node: everybody keeps sid, tracks and wishes, and gets other media keys.
 //!
 //! The new node knows nothing per packet. It has the ICE credentials that clients use already, so a trickled candidate that
-//! is preferred to all before leads them there (a node that they have been at needs new credentials); its own certificate in the next offer makes them renew DTLS. Only a client
-//! can offer the connection on which it publishes: it is told to resume, which makes it do so.
+//! is preferred to all before leads them there (a node that they have been at needs new credentials); its own certificate
+//! in the next offer makes them renew DTLS. Only a client can offer the connection on which it publishes: it is told to
+//! resume, which makes it do so.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::{
 };
 
 impl Rooms {
-    /// A node is given up: it is dead or cut off, and will not forward again before it has heard of it. Its calls go on at
-    /// others; where there is no other, they wait for one.
+    /// A node is given up: it is dead or cut off. Its calls go on at others; where there is no other, they wait for one.
+    /// Nothing keeps a node that is merely cut off from forwarding to clients that have not moved yet.
     pub(crate) fn node_lost(&mut self, id: &NodeId) {
         let Some(node) = self.shared.nodes.get_mut(id) else { return };
         if node.down_since.is_none() {
